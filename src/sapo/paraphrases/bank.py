@@ -1,0 +1,36 @@
+"""The repository's own paraphrases: texts/TASK.yaml, written for this project, with their provenance."""
+
+import hashlib
+from pathlib import Path
+
+import yaml
+
+from sapo.files import DataError
+from sapo.paraphrases.checks import faults
+from sapo.tasks import Task
+
+BANK = Path(__file__).parent / "texts"
+
+
+def from_bank(task: Task, count: int) -> list[str]:
+    """The first `count` paraphrases of the task's instruction.
+
+    Raises DataError when there is no bank for the task, it was written for another wording, it is too short, or an
+    entry fails the checks.
+    """
+    path = BANK / f"{task.name}.yaml"
+    try:
+        bank = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing: write {count} paraphrases there, or choose a method with the selector 'original'") from None
+    if bank["instruction_sha256"] != hashlib.sha256(task.instruction.encode()).hexdigest():
+        raise DataError(f"{path} was written for another wording of {task.name}'s instruction: adapt its paraphrases, then its hash")
+    if len(bank["paraphrases"]) < count:
+        raise DataError(f"{path} holds {len(bank['paraphrases'])} paraphrases, paraphrase.count asks for {count}")
+    chosen: list[str] = []
+    for number, candidate in enumerate(bank["paraphrases"][:count], start=1):
+        found = faults(candidate, task.instruction, task.labels, chosen)
+        if found:
+            raise DataError(f"{path}, paraphrase {number}: {'; '.join(found)}")
+        chosen.append(candidate)
+    return chosen

@@ -1,0 +1,89 @@
+"""Prompts: the user turn, its chat rendering, its tokens. When one is too long the sentence is cut, nothing else."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sapo.files import DataError
+from sapo.tasks import Example
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+TEXT_HEADING = {"en": "Text:", "zh": "文本:"}
+SENTINEL = "\u2042USER\u2042"  # stands for the user's text while the chat template is taken apart
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Token ids of one prompt, and of its answer with the end-of-turn token (empty where an answer is to be generated)."""
+
+    prompt: list[int]
+    answer: list[int]
+
+
+def user_turn(instruction: str, sentence: str, suffix: str, language: str) -> str:
+    """instruction, text and suffix, a blank line between them; an empty instruction or suffix leaves no gap."""
+    parts = [instruction.strip(), f"{TEXT_HEADING[language]}\n{sentence.strip()}", suffix.strip()]
+    return "\n\n".join(part for part in parts if part)
+
+
+class PromptEncoder:
+    """Renders user turns with the tokenizer's own chat template and encodes them, bounded to `max_tokens`.
+
+    The template's part is encoded with its special tokens; the user's part never is, so that a text that
+    happens to spell one (`<|im_end|>`, `<s>`) stays text.
+    """
+
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", max_tokens: int, template_options: dict[str, Any]) -> None:
+        self.tokenizer = tokenizer
+        self.max_tokens = max_tokens
+        user = {"role": "user", "content": SENTINEL}
+        rendered = str(tokenizer.apply_chat_template([user], tokenize=False, add_generation_prompt=True, **template_options))
+        head, found, tail = rendered.partition(SENTINEL)
+        if not found or SENTINEL in tail:
+            raise DataError("the model's chat template does not show the user's text exactly once: it cannot be used here")
+        self.head, self.tail = head, tail
+        self._head, self._tail = self._plain(head), self._plain(tail)
+        assistant = {"role": "assistant", "content": SENTINEL}
+        whole = str(tokenizer.apply_chat_template([user, assistant], tokenize=False, **template_options))
+        special = set(tokenizer.all_special_ids)
+        closing = [token for token in self._plain(whole.rpartition(SENTINEL)[2]) if token in special]
+        self.end_of_turn: int = closing[0] if closing else tokenizer.eos_token_id
+
+    def _plain(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def _user(self, texts: Sequence[str]) -> list[list[int]]:
+        if not texts:
+            return []
+        return self.tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)["input_ids"]
+
+    def encode(self, instruction: str, suffix: str, language: str, examples: Sequence[Example], answers: bool) -> list[Encoded]:
+        """One Encoded an example; with `answers`, its label and end of turn too.
+
+        Raises DataError when instruction and suffix alone exceed `max_tokens`.
+        """
+        turns = self._user([user_turn(instruction, example.sentence, suffix, language) for example in examples])
+        labels = self._user([example.label for example in examples]) if answers else [[] for _ in examples]
+        rows = []
+        for example, turn, label in zip(examples, turns, labels, strict=True):
+            if len(self._head) + len(turn) + len(self._tail) > self.max_tokens:
+                turn = self._cut(instruction, suffix, language, example.sentence)
+            answer = [*label, self.end_of_turn] if answers else []
+            rows.append(Encoded([*self._head, *turn, *self._tail], answer))
+        return rows
+
+    def _cut(self, instruction: str, suffix: str, language: str, sentence: str) -> list[int]:
+        """The longest user turn within the bound whose sentence is a beginning of `sentence`, cut between its tokens."""
+        room = self.max_tokens - len(self._head) - len(self._tail)
+        ends = [end for _, end in self.tokenizer(sentence, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]]
+        keep = len(ends)
+        while keep > 0:
+            [turn] = self._user([user_turn(instruction, sentence[: ends[keep - 1]], suffix, language)])
+            if len(turn) <= room:
+                return turn
+            keep -= max(1, len(turn) - room)
+        raise DataError(
+            f"prompt.max_tokens = {self.max_tokens} leaves no room for any text beside the instruction {instruction[:60]!r}: raise it"
+        )

@@ -1,0 +1,28 @@
+"""What every stage script has around its work: its arguments, quiet libraries, one clear line for an error."""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+
+from sapo.files import DataError
+
+LIBRARIES = ("torch", "transformers", "peft", "datasets", "rouge-score")
+
+
+def run(work: Callable[..., None]) -> None:
+    """Call `work` with the command line's arguments; end with exit status 1 and one message on a DataError."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    started = time.monotonic()
+    try:
+        work(*sys.argv[1:])
+    except DataError as error:
+        sys.exit(f"error: {error}")
+    print(f"{' '.join([os.path.basename(sys.argv[0]), *sys.argv[1:]])}: {time.monotonic() - started:.1f} s", flush=True)
+
+
+def versions() -> dict[str, str]:
+    """The versions of the libraries that a number depends on, to be recorded beside it."""
+    return {"python": sys.version.split()[0]} | {name: version(name) for name in LIBRARIES}

