@@ -1,0 +1,105 @@
+"""The report's figures (matplotlib, PNG): legible at 800 pixels' width, told apart without colour vision."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+# Okabe and Ito's palette (2008), with a marker each for prints in grey
+COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000"]
+MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
+LABELS = {"rouge_l": "ROUGE-L (%)", "exact_match": "exact match (%)"}
+
+Row = dict[str, Any]
+
+
+def _save(figure: Figure, path: Path, title: str) -> None:
+    figure.suptitle(title, fontsize=11)
+    figure.savefig(path, dpi=110, metadata={"Software": None})  # the same numbers give the same bytes
+    plt.close(figure)
+
+
+def _style(index: int) -> dict[str, Any]:
+    return {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
+
+
+def matrix(path: Path, rows: Sequence[Row], order: Sequence[str], title: str) -> None:
+    """The task x task matrix, one panel a metric: a row a stage (the base model first), a column a task, percent."""
+    figure, axes = plt.subplots(1, 2, figsize=(2.6 + 1.9 * len(order), 1.9 + 0.62 * len(rows)), layout="constrained", sharey=True)
+    for axis, (metric, label) in zip(axes, LABELS.items(), strict=True):
+        values = [[row["scores"][task][metric] for task in order] for row in rows]
+        image = axis.imshow(values, cmap="cividis", vmin=0, vmax=100, aspect="auto")
+        axis.set(title=label, xlabel="evaluated task")
+        axis.set_xticks(range(len(order)), order, rotation=20, ha="right")
+        axis.set_yticks(range(len(rows)), [row["stage"] for row in rows])
+        for i, line in enumerate(values):
+            for j, value in enumerate(line):
+                learned = i > j  # row 0 is the base model: task j is trained in row j + 1
+                colour = "white" if value < 55 else "black"
+                axis.text(j, i, f"{value:.0f}", ha="center", va="center", color=colour, fontweight="bold" if learned else "normal")
+                if i == j + 1:
+                    axis.add_patch(plt.Rectangle((j - 0.47, i - 0.47), 0.94, 0.94, fill=False, edgecolor="white", linewidth=2))
+    axes[0].set_ylabel("model after stage")
+    figure.colorbar(image, ax=axes, label="score (%)")
+    _save(figure, path, f"{title}\nframed: just trained; bold: trained so far")
+
+
+def stages(path: Path, rows: Sequence[Row], order: Sequence[str], title: str) -> None:
+    """Each task's score over the stages, one panel a metric; a filled marker where the task has been trained."""
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4.3), layout="constrained", sharey=True)
+    for axis, (metric, label) in zip(axes, LABELS.items(), strict=True):
+        for index, task in enumerate(order):
+            values = [row["scores"][task][metric] for row in rows]
+            style = _style(index)
+            axis.plot(values, label=task, markersize=7, markerfacecolor="white", linewidth=1.6, **style)
+            trained = range(index + 1, len(rows))
+            axis.plot(trained, [values[i] for i in trained], linestyle="none", markersize=7, **style)
+        axis.set_xticks(range(len(rows)), [row["stage"] for row in rows], rotation=20, ha="right")
+        axis.set(title=label, xlabel="model after stage", ylim=(-3, 103))
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("score (%)")
+    axes[1].legend(title="evaluated task", loc="center left", bbox_to_anchor=(1.01, 0.5))
+    _save(figure, path, f"{title}\nfilled marker: the task has been trained")
+
+
+def candidates(path: Path, rows: Sequence[Row], order: Sequence[str], title: str) -> None:
+    """Every candidate's loss before its task was trained; the original is a square, the chosen one is ringed."""
+    figure, axis = plt.subplots(figsize=(8, 1.9 + 0.6 * len(order)), layout="constrained")
+    if rows:
+        paraphrases = [row for row in rows if row["candidate"] > 0]
+        originals = [row for row in rows if row["candidate"] == 0]
+        chosen = [row for row in rows if row["chosen"]]
+        _dots(axis, paraphrases, order, "paraphrase", marker="o", s=42, color="#56B4E9", alpha=0.8, edgecolor="#0072B2")
+        _dots(axis, originals, order, "original", marker="s", s=62, color="#D55E00")
+        _dots(axis, chosen, order, "chosen", marker="o", s=210, facecolor="none", edgecolor="black", linewidth=1.8)
+        axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+    else:
+        axis.text(0.5, 0.5, "this method trains with the original instruction:\nno candidate was scored", ha="center", va="center", transform=axis.transAxes)
+    axis.set_yticks(range(len(order)), order)
+    axis.set(xlabel="loss of the task's rows before training on it (nats a token)", ylim=(len(order) - 0.5, -0.5))
+    axis.grid(axis="x", alpha=0.3)
+    _save(figure, path, f"{title}\ncandidate instructions")
+
+
+def _dots(axis: Axes, rows: Sequence[Row], order: Sequence[str], label: str, **style: Any) -> None:
+    axis.scatter([row["loss"] for row in rows], [order.index(row["task"]) for row in rows], label=label, zorder=3, **style)
+
+
+def training(path: Path, rows: Sequence[Row], order: Sequence[str], title: str) -> None:
+    """Each task's training loss at every optimiser step."""
+    figure, axis = plt.subplots(figsize=(8, 4.2), layout="constrained")
+    for index, task in enumerate(order):
+        own = [row for row in rows if row["task"] == task]
+        axis.plot([row["step"] for row in own], [row["loss"] for row in own], label=task, markersize=4, linewidth=1.4, **_style(index))
+    axis.set(xlabel="optimiser step", ylabel="loss (nats a token)", ylim=(0, None))
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.grid(alpha=0.3)
+    axis.legend(title="task")
+    _save(figure, path, f"{title}\ntraining loss")
