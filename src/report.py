@@ -19,7 +19,9 @@ def report() -> None:
     order, last = params.sequence.order, params.sequence.last
     rows = read_json(f"metrics/scores/{last}.json")["rows"]
     if [row["stage"] for row in rows] != ["base", *order]:
-        raise DataError(f"metrics/scores/{last}.json holds the stages {[row['stage'] for row in rows]}, expected base, {', '.join(order)}")
+        raise DataError(
+            f"metrics/scores/{last}.json holds the stages {[row['stage'] for row in rows]}, expected base, {', '.join(order)}"
+        )
     lineage = read_json(f"models/{last}/lineage.json")
 
     about = {"method": params.method.name, "model": params.model.name, "sequence": params.sequence.name, "seed": params.seed}

@@ -39,7 +39,12 @@ def train(name: str) -> None:
     rows = encoder.encode(prompt["instruction"], prompt["suffix"], prompt["language"], task.train, answers=True)
 
     # Checkpoints stay outside the outputs, under a key of all inputs: a run that was killed goes on, another one starts anew.
-    inputs = [params.model_dump(include={"seed", "lora", "train", "prompt", "model"}), params.method.orthogonal_weight, prompt, base]
+    inputs = [
+        params.model_dump(include={"seed", "lora", "train", "prompt", "model"}),
+        params.method.orthogonal_weight,
+        prompt,
+        base,
+    ]
     inputs += [sha256_file(f"data/tasks/{name}/train.jsonl"), sha256_file(f"models/{after}/{WEIGHTS}") if previous else None]
     checkpoints = Path(".checkpoints") / f"{name}-{sha256_json(inputs)[:16]}"
     trained = train_task(

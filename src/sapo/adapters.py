@@ -60,7 +60,7 @@ def _module(key: str) -> str:
 def fold(model: "PreTrainedModel", adapter: Adapter) -> None:
     """Add scaling * B @ A to the model's weights in memory, computed in float32 and rounded once to their dtype."""
     for name, a in adapter.a.items():
-        weight = model.get_submodule(name).weight
+        weight: Any = model.get_submodule(name).weight
         update = adapter.scaling * adapter.b[name] @ a
         weight.copy_((weight.float() + update.to(weight.device)).to(weight.dtype))
 
@@ -91,7 +91,7 @@ def save_adapter(
             raise DataError(f"{key} is not finite as {lora.save_dtype}: training diverged (lower train.learning_rate)")
     config = LoraConfig(
         r=lora.r * learned,
-        lora_alpha=lora.alpha * learned,  # type: ignore[arg-type]  PEFT accepts any number
+        lora_alpha=lora.alpha * learned,
         lora_dropout=lora.dropout,
         target_modules=sorted(target_modules),
         task_type="CAUSAL_LM",

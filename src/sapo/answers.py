@@ -30,7 +30,12 @@ def generate(
         ids, mask, positions = batch.input_ids, batch.attention_mask, batch.position_ids
         for step in range(max_new_tokens):
             logits = model(
-                input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
             ).logits[:, -1]
             chosen = logits.argmax(-1)
             going = [i for i, token in enumerate(chosen.tolist()) if token not in stop]

@@ -43,7 +43,9 @@ def matrix(path: Path, rows: Sequence[Row], order: Sequence[str], title: str) ->
             for j, value in enumerate(line):
                 learned = i > j  # row 0 is the base model: task j is trained in row j + 1
                 colour = "white" if value < 55 else "black"
-                axis.text(j, i, f"{value:.0f}", ha="center", va="center", color=colour, fontweight="bold" if learned else "normal")
+                axis.text(
+                    j, i, f"{value:.0f}", ha="center", va="center", color=colour, fontweight="bold" if learned else "normal"
+                )
                 if i == j + 1:
                     axis.add_patch(plt.Rectangle((j - 0.47, i - 0.47), 0.94, 0.94, fill=False, edgecolor="white", linewidth=2))
     axes[0].set_ylabel("model after stage")
@@ -81,7 +83,14 @@ def candidates(path: Path, rows: Sequence[Row], order: Sequence[str], title: str
         _dots(axis, chosen, order, "chosen", marker="o", s=210, facecolor="none", edgecolor="black", linewidth=1.8)
         axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     else:
-        axis.text(0.5, 0.5, "this method trains with the original instruction:\nno candidate was scored", ha="center", va="center", transform=axis.transAxes)
+        axis.text(
+            0.5,
+            0.5,
+            "this method trains with the original instruction:\nno candidate was scored",
+            ha="center",
+            va="center",
+            transform=axis.transAxes,
+        )
     axis.set_yticks(range(len(order)), order)
     axis.set(xlabel="loss of the task's rows before training on it (nats a token)", ylim=(len(order) - 0.5, -0.5))
     axis.grid(axis="x", alpha=0.3)
@@ -97,7 +106,9 @@ def training(path: Path, rows: Sequence[Row], order: Sequence[str], title: str) 
     figure, axis = plt.subplots(figsize=(8, 4.2), layout="constrained")
     for index, task in enumerate(order):
         own = [row for row in rows if row["task"] == task]
-        axis.plot([row["step"] for row in own], [row["loss"] for row in own], label=task, markersize=4, linewidth=1.4, **_style(index))
+        axis.plot(
+            [row["step"] for row in own], [row["loss"] for row in own], label=task, markersize=4, linewidth=1.4, **_style(index)
+        )
     axis.set(xlabel="optimiser step", ylabel="loss (nats a token)", ylim=(0, None))
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(alpha=0.3)

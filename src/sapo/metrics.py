@@ -48,7 +48,9 @@ def continual_metrics(zero_shot: Sequence[float], scores: Sequence[Sequence[floa
     """
     n = len(scores)
     if n == 0 or any(len(row) != n for row in [zero_shot, *scores]):
-        raise DataError(f"expected a square matrix and one zero-shot score a task, found rows of {[len(row) for row in [zero_shot, *scores]]}")
+        raise DataError(
+            f"expected a square matrix and one zero-shot score a task, found rows of {[len(row) for row in [zero_shot, *scores]]}"
+        )
     if not all(math.isfinite(value) for row in [zero_shot, *scores] for value in row):
         raise DataError("a score is not finite: evaluate again")
     metrics: dict[str, float | None] = {"AP": fmean(scores[-1]), "new_task": fmean(scores[j][j] for j in range(n))}

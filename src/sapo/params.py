@@ -121,7 +121,7 @@ class Select(Section):
 
 class Lora(Section):
     r: Positive
-    alpha: Annotated[float, Field(gt=0)]
+    alpha: Positive
     dropout: Annotated[float, Field(ge=0, lt=1)]
     save_dtype: Literal["float32", "float16", "bfloat16"]
 

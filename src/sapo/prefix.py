@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -63,7 +63,8 @@ def run_prefix(model: "PreTrainedModel", prefix_ids: Tensor) -> DynamicCache:
 
 def expand(cache: DynamicCache, rows: int) -> DynamicCache:
     """A cache of batch size 1 seen as one of `rows` rows. The given one stays as it is: a forward call changes its own."""
-    return DynamicCache([(layer.keys.expand(rows, -1, -1, -1), layer.values.expand(rows, -1, -1, -1)) for layer in cache.layers])
+    layers: list[Any] = cache.layers
+    return DynamicCache([(layer.keys.expand(rows, -1, -1, -1), layer.values.expand(rows, -1, -1, -1)) for layer in layers])
 
 
 def answer_logits(model: "PreTrainedModel", batch: Batch, prefix_cache: DynamicCache) -> Tensor:

@@ -77,7 +77,9 @@ class PromptEncoder:
     def _cut(self, instruction: str, suffix: str, language: str, sentence: str) -> list[int]:
         """The longest user turn within the bound whose sentence is a beginning of `sentence`, cut between its tokens."""
         room = self.max_tokens - len(self._head) - len(self._tail)
-        ends = [end for _, end in self.tokenizer(sentence, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]]
+        ends = [
+            end for _, end in self.tokenizer(sentence, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        ]
         keep = len(ends)
         while keep > 0:
             [turn] = self._user([user_turn(instruction, sentence[: ends[keep - 1]], suffix, language)])
@@ -85,5 +87,6 @@ class PromptEncoder:
                 return turn
             keep -= max(1, len(turn) - room)
         raise DataError(
-            f"prompt.max_tokens = {self.max_tokens} leaves no room for any text beside the instruction {instruction[:60]!r}: raise it"
+            f"prompt.max_tokens = {self.max_tokens} leaves no room for any text beside the instruction "
+            f"{instruction[:60]!r}: raise it"
         )

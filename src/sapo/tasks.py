@@ -61,7 +61,7 @@ def load_task(folder: str | Path) -> Task:
     """Read what `save_task` wrote, checking every row and its hash (DataError)."""
     folder = Path(folder)
     about = read_json(folder / "task.json")
-    rows: dict[str, list[Example]] = {}
+    rows: dict[str, Any] = {}
     for split, recorded in about.pop("splits").items():
         path = folder / f"{split}.jsonl"
         rows[split] = [check_example(row, about["labels"], f"{path}, line {n}") for n, row in enumerate(read_jsonl(path), 1)]

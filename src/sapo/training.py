@@ -25,7 +25,7 @@ def new_lora(model: PreTrainedModel, lora: "Lora", target_modules: list[str], se
     """The model, frozen, with one fresh LoRA on `target_modules`. Raises DataError when no module has such a name."""
     config = LoraConfig(
         r=lora.r,
-        lora_alpha=lora.alpha,  # type: ignore[arg-type]  PEFT accepts any number
+        lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=target_modules,
         task_type="CAUSAL_LM",
@@ -44,7 +44,7 @@ def orthogonal_penalty(model: PeftModel, earlier_a: Mapping[str, Tensor]) -> Ten
 
     earlier_a: module name -> (earlier ranks, in), rows of all earlier tasks.
     """
-    base = model.get_base_model()
+    base: Any = model.get_base_model()
     terms = [(a @ base.get_submodule(name).lora_A["default"].weight.float().T).abs().sum() for name, a in earlier_a.items()]
     return torch.stack(terms).sum()
 
@@ -60,7 +60,9 @@ class StackTrainer(Trainer):
         self.earlier_a = {name: a.to(self.args.device) for name, a in earlier_a.items()} if orthogonal_weight else {}
         self.orthogonal_weight = orthogonal_weight
 
-    def compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None) -> Any:
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
         batch = Batch(**inputs)
         logits = answer_logits(model, batch, run_prefix(model, batch.prefix_ids))
         loss = answer_loss(logits, batch.labels) / num_items_in_batch
@@ -69,7 +71,8 @@ class StackTrainer(Trainer):
             loss = loss + self.orthogonal_weight * penalty / self.current_gradient_accumulation_steps
         if not torch.isfinite(loss):
             raise DataError(
-                f"the training loss is {loss.item()} at step {self.state.global_step}: lower train.learning_rate, or use model.dtype=float32"
+                f"the training loss is {loss.item()} at step {self.state.global_step}: "
+                "lower train.learning_rate, or use model.dtype=float32"
             )
         return loss
 

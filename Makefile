@@ -1,0 +1,29 @@
+# `make repro` runs the experiment that params.yaml describes, `make test` the tests. Both set themselves up first.
+PYTHON ?= python3.11
+VENV := .venv
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+.PHONY: repro test check setup
+
+repro: $(VENV)/.ready
+	dvc repro
+
+test: $(VENV)/.ready-dev
+	python -m pytest
+
+check: $(VENV)/.ready-dev
+	ruff check .
+	ruff format --check .
+	mypy
+
+setup: $(VENV)/.ready-dev
+
+$(VENV)/.ready: requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	python -m pip install --quiet "$$(grep '^torch==' requirements.txt)"
+	python -m pip install --quiet -r requirements.txt
+	touch $@
+
+$(VENV)/.ready-dev: $(VENV)/.ready requirements-dev.txt
+	python -m pip install --quiet -r requirements-dev.txt
+	touch $@
