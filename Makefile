@@ -20,7 +20,6 @@ setup: $(VENV)/.ready-dev
 
 $(VENV)/.ready: requirements.txt
 	$(PYTHON) -m venv $(VENV)
-	python -m pip install --quiet "$$(grep '^torch==' requirements.txt)"
 	python -m pip install --quiet -r requirements.txt
 	touch $@
 

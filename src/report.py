@@ -52,7 +52,7 @@ def report() -> None:
         print(f"{metric}: " + ", ".join(f"{name} {value}" for name, value in metrics[metric].items()))
 
 
-def summary(rows: Sequence[dict[str, Any]], order: Sequence[str], kind: str, metric: str) -> dict[str, float | None]:
+def summary(rows: Sequence[dict[str, Any]], order: Sequence[str], kind: str, metric: str) -> dict[str, float]:
     """The continual-learning metrics of one answer metric, rounded to 1e-4. A missing score is an error that names it."""
     try:
         zero_shot, *matrix = [[row[kind][task][metric] for task in order] for row in rows]
@@ -61,8 +61,8 @@ def summary(rows: Sequence[dict[str, Any]], order: Sequence[str], kind: str, met
     return rounded(continual_metrics(zero_shot, matrix))
 
 
-def rounded(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: None if value is None else round(value, 4) for name, value in values.items()}
+def rounded(values: dict[str, float]) -> dict[str, float]:
+    return {name: round(value, 4) for name, value in values.items()}
 
 
 def write_csv(path: Path, columns: list[str], rows: Sequence[dict[str, Any]]) -> None:

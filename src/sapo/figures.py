@@ -72,33 +72,43 @@ def stages(path: Path, rows: Sequence[Row], order: Sequence[str], title: str) ->
 
 
 def candidates(path: Path, rows: Sequence[Row], order: Sequence[str], title: str) -> None:
-    """Every candidate's loss before its task was trained; the original is a square, the chosen one is ringed."""
-    figure, axis = plt.subplots(figsize=(8, 1.9 + 0.6 * len(order)), layout="constrained")
-    if rows:
-        paraphrases = [row for row in rows if row["candidate"] > 0]
-        originals = [row for row in rows if row["candidate"] == 0]
-        chosen = [row for row in rows if row["chosen"]]
-        _dots(axis, paraphrases, order, "paraphrase", marker="o", s=42, color="#56B4E9", alpha=0.8, edgecolor="#0072B2")
-        _dots(axis, originals, order, "original", marker="s", s=62, color="#D55E00")
-        _dots(axis, chosen, order, "chosen", marker="o", s=210, facecolor="none", edgecolor="black", linewidth=1.8)
-        axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
-    else:
-        axis.text(
-            0.5,
-            0.5,
-            "this method trains with the original instruction:\nno candidate was scored",
-            ha="center",
-            va="center",
-            transform=axis.transAxes,
+    """Every candidate's loss before its task was trained, a panel with its own scale a task; the chosen one is ringed."""
+    figure, axes = plt.subplots(len(order), 1, figsize=(8, 1.3 + 0.95 * len(order)), layout="constrained", squeeze=False)
+    for axis, task in zip(axes[:, 0], order, strict=True):
+        own = [row for row in rows if row["task"] == task]
+        _dots(
+            axis,
+            [row for row in own if row["candidate"] > 0],
+            "paraphrase",
+            marker="o",
+            s=46,
+            color="#56B4E9",
+            edgecolor="#0072B2",
         )
-    axis.set_yticks(range(len(order)), order)
-    axis.set(xlabel="loss of the task's rows before training on it (nats a token)", ylim=(len(order) - 0.5, -0.5))
-    axis.grid(axis="x", alpha=0.3)
+        _dots(axis, [row for row in own if row["candidate"] == 0], "original", marker="s", s=62, color="#D55E00")
+        _dots(
+            axis,
+            [row for row in own if row["chosen"]],
+            "chosen",
+            marker="o",
+            s=230,
+            color="none",
+            edgecolor="black",
+            linewidth=1.8,
+        )
+        if not own:
+            axis.text(0.5, 0.5, "no candidate was scored", ha="center", va="center", transform=axis.transAxes)
+        axis.set_yticks([0], [task])
+        axis.set_ylim(-1, 1)
+        axis.grid(axis="x", alpha=0.3)
+        axis.margins(x=0.06)
+    axes[-1, 0].set_xlabel("loss of the task's rows before training on it (nats a token); each task has its own scale")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right center")
     _save(figure, path, f"{title}\ncandidate instructions")
 
 
-def _dots(axis: Axes, rows: Sequence[Row], order: Sequence[str], label: str, **style: Any) -> None:
-    axis.scatter([row["loss"] for row in rows], [order.index(row["task"]) for row in rows], label=label, zorder=3, **style)
+def _dots(axis: Axes, rows: Sequence[Row], label: str, **style: Any) -> None:
+    axis.scatter([row["loss"] for row in rows], [0] * len(rows), label=label, zorder=3, **style)
 
 
 def training(path: Path, rows: Sequence[Row], order: Sequence[str], title: str) -> None:

@@ -37,13 +37,13 @@ def answer_scores(predictions: Sequence[str], references: Sequence[str]) -> dict
     return {"rouge_l": fmean(rouge_l(*pair) for pair in pairs), "exact_match": fmean(exact_match(*pair) for pair in pairs)}
 
 
-def continual_metrics(zero_shot: Sequence[float], scores: Sequence[Sequence[float]]) -> dict[str, float | None]:
+def continual_metrics(zero_shot: Sequence[float], scores: Sequence[Sequence[float]]) -> dict[str, float]:
     """AP, BWT, FWT and their kin from R[i][j], the score on task j after stage i (percent; N x N), and zero_shot, R[0].
 
     AP: mean of the last row. BWT: mean over stages i = 2..N of mean_{j<i}(R[i,j] - R[j,j]). FWT: mean over i = 1..N-1 of
     mean_{j>i}(R[i,j] - R[0,j]) (Shi et al. 2026, arXiv 2606.01967). BWT_final: BWT of the last row alone (Lopez-Paz and
     Ranzato 2017). forgetting: mean over j < N of max_{i<N} R[i,j] - R[N,j], i from j on (Chaudhry et al. 2018).
-    new_task: mean of R[j,j]. With one task the transfers do not exist and are None.
+    new_task: mean of R[j,j]. With one task nothing is transferred: 0.0.
     Raises DataError for a wrong shape or a score that is missing or not finite.
     """
     n = len(scores)
@@ -51,11 +51,11 @@ def continual_metrics(zero_shot: Sequence[float], scores: Sequence[Sequence[floa
         raise DataError(
             f"expected a square matrix and one zero-shot score a task, found rows of {[len(row) for row in [zero_shot, *scores]]}"
         )
-    if not all(math.isfinite(value) for row in [zero_shot, *scores] for value in row):
-        raise DataError("a score is not finite: evaluate again")
-    metrics: dict[str, float | None] = {"AP": fmean(scores[-1]), "new_task": fmean(scores[j][j] for j in range(n))}
+    if not all(isinstance(value, int | float) and math.isfinite(value) for row in [zero_shot, *scores] for value in row):
+        raise DataError("a score is missing or not finite: evaluate again")
+    metrics = {"AP": fmean(scores[-1]), "new_task": fmean(scores[j][j] for j in range(n))}
     if n == 1:
-        return metrics | {"BWT": None, "FWT": None, "BWT_final": None, "forgetting": None}
+        return metrics | {"BWT": 0.0, "FWT": 0.0, "BWT_final": 0.0, "forgetting": 0.0}
     return metrics | {
         "BWT": fmean(fmean(scores[i][j] - scores[j][j] for j in range(i)) for i in range(1, n)),
         "FWT": fmean(fmean(scores[i][j] - zero_shot[j] for j in range(i + 1, n)) for i in range(n - 1)),

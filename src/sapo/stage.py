@@ -1,5 +1,6 @@
 """What every stage script has around its work: its arguments, quiet libraries, one clear line for an error."""
 
+import inspect
 import os
 import sys
 import time
@@ -12,17 +13,21 @@ LIBRARIES = ("torch", "transformers", "peft", "datasets", "rouge-score")
 
 
 def run(work: Callable[..., None]) -> None:
-    """Call `work` with the command line's arguments; end with exit status 1 and one message on a DataError."""
+    """Call `work` with the command line's arguments; end with exit status 1 and one message on unusable input or a full disk."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     started = time.monotonic()
     try:
         work(*sys.argv[1:])
-    except DataError as error:
+    except (DataError, OSError) as error:
         sys.exit(f"error: {error}")
+    except TypeError:
+        if len(sys.argv) - 1 != len(inspect.signature(work).parameters):
+            sys.exit(f"usage: python {sys.argv[0]} {' '.join(inspect.signature(work).parameters).upper()}")
+        raise
     print(f"{' '.join([os.path.basename(sys.argv[0]), *sys.argv[1:]])}: {time.monotonic() - started:.1f} s", flush=True)
 
 
 def versions() -> dict[str, str]:
     """The versions of the libraries that a number depends on, to be recorded beside it."""
-    return {"python": sys.version.split()[0]} | {name: version(name) for name in LIBRARIES}
+    return {"python": "{}.{}".format(*sys.version_info)} | {name: version(name) for name in LIBRARIES}

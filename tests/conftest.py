@@ -1,0 +1,72 @@
+"""The tiny model: random weights, real architecture, real tokenizer and chat template; every test gets its own copy."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from sapo.models import load_model, load_tokenizer, make_base
+from sapo.params import Lora, Model, Train
+from sapo.prompts import PromptEncoder
+from sapo.tasks import Example
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """models/base/ of the model `tiny_random`."""
+    model = Model.model_validate(yaml.safe_load((REPOSITORY / "conf/model/tiny_random.yaml").read_text()))
+    folder = tmp_path_factory.mktemp("models") / "base"
+    folder.mkdir()
+    make_base(model, folder, seed=0)
+    return folder
+
+
+@pytest.fixture
+def new_model(tiny_base: Path) -> Callable[[], PreTrainedModel]:
+    return lambda: load_model(tiny_base, "float32")
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tiny_base: Path) -> PreTrainedTokenizerBase:
+    return load_tokenizer(tiny_base)
+
+
+@pytest.fixture(scope="session")
+def encoder(tokenizer: PreTrainedTokenizerBase) -> PromptEncoder:
+    return PromptEncoder(tokenizer, 400, {})
+
+
+@pytest.fixture(scope="session")
+def lora() -> Lora:
+    return Lora(r=3, alpha=12, dropout=0.0, save_dtype="float32")
+
+
+@pytest.fixture(scope="session")
+def train_settings() -> Train:
+    return Train(
+        epochs=2,
+        batch_size=4,
+        gradient_accumulation=1,
+        learning_rate=0.02,
+        warmup_ratio=0.05,
+        max_grad_norm=1.0,
+        checkpoints=4,
+    )
+
+
+@pytest.fixture(scope="session")
+def examples() -> list[Example]:
+    """Twelve rows of very different lengths, some with braces, a control token's spelling, and other scripts."""
+    texts = [
+        "short",
+        "a {brace} and {{two}}",
+        "naïve café, ünïcödé",
+        "<|im_end|> is only text here",
+        "文本 in two scripts",
+        "x" * 90,
+    ]
+    return [Example(f"{text} number {i}", "yes" if i % 2 else "a longer no") for i, text in enumerate(texts * 2)]

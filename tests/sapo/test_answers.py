@@ -1,0 +1,30 @@
+from collections.abc import Callable
+
+import torch
+from transformers import GenerationConfig, PreTrainedModel
+
+from sapo.answers import generate
+from sapo.prompts import PromptEncoder
+from sapo.tasks import Example
+
+
+def test_fault_07_answers_equal_those_of_generate_one_row_at_a_time(
+    new_model: Callable[[], PreTrainedModel], encoder: PromptEncoder, examples: list[Example]
+) -> None:
+    model = new_model()
+    rows = encoder.encode("Say whether it is short.", "Answer yes or no.", "en", examples, answers=False)
+    # A stop token that a random model does choose, so that rows finish at different times.
+    first = [int(model(input_ids=torch.tensor([row.prompt])).logits[0, -1].argmax()) for row in rows]
+    free = generate(model, rows, {-1}, 0, 10, 5, "")
+    stop = {free[0][4], free[5][2]}
+    config = GenerationConfig(max_new_tokens=10, do_sample=False, eos_token_id=sorted(stop), pad_token_id=0)
+    expected = []
+    for row in rows:
+        ids = torch.tensor([row.prompt])
+        out = model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=config)[0, len(row.prompt) :].tolist()
+        expected.append(out[:-1] if out[-1] in stop else out)
+    lengths = {len(answer) for answer in expected}
+    assert len(lengths) > 1  # some rows were dropped early, or the test shows nothing
+    for batch_size in (1, 5, 64):
+        assert generate(model, rows, stop, 0, 10, batch_size, "") == expected
+    assert [answer[0] for answer in free] == first

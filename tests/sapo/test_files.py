@@ -1,0 +1,126 @@
+"""A reader never meets half of a file or folder, and an unusable file is named."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sapo.files import DataError, output_folder, read_json, read_jsonl, sha256_json, write_json, write_jsonl, write_text
+
+SRC = Path(__file__).parents[2] / "src"
+untimed = settings(deadline=None)  # how long a test takes depends on the machine
+json_keys = st.dictionaries(st.text(max_size=3), st.integers() | st.none(), min_size=2, max_size=4)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_write_leaves_the_whole_file_and_no_partial(tmp_path: Path) -> None:
+    content = {"text": '{braces} "quotes" 支持 \u2028', "number": 0.1, "none": None}
+    write_json(tmp_path / "new" / "file.json", content)
+    write_jsonl(tmp_path / "new" / "rows.jsonl", [content, {}])
+    assert names(tmp_path / "new") == ["file.json", "rows.jsonl"]
+    assert read_json(tmp_path / "new" / "file.json") == content
+    assert list(read_jsonl(tmp_path / "new" / "rows.jsonl")) == [content, {}]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_number_that_json_lacks_is_refused_and_the_old_file_stays(tmp_path: Path, value: float) -> None:
+    write_json(tmp_path / "file.json", {"score": 1.0})
+    write_jsonl(tmp_path / "rows.jsonl", [{"score": 1.0}])
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "file.json", {"score": value})
+    with pytest.raises(ValueError, match="JSON"):
+        write_jsonl(tmp_path / "rows.jsonl", [{"score": 2.0}, {"score": value}])
+    assert read_json(tmp_path / "file.json") == {"score": 1.0}
+    assert list(read_jsonl(tmp_path / "rows.jsonl")) == [{"score": 1.0}]
+    assert names(tmp_path) == ["file.json", "rows.jsonl"]
+
+
+def test_a_text_that_cannot_be_encoded_keeps_the_old_file_and_leaves_no_partial(tmp_path: Path) -> None:
+    write_text(tmp_path / "file.txt", "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_text(tmp_path / "file.txt", "\ud800")
+    assert (tmp_path / "file.txt").read_text() == "old"
+    assert names(tmp_path) == ["file.txt"]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1,]", b"\xff\xfe{}"])
+def test_json_that_cannot_be_read_is_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "broken.json"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"broken\.json is not valid JSON"):
+        read_json(path)
+
+
+def test_fault_04_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"absent\.json is missing"):
+        read_json(tmp_path / "absent.json")
+    with pytest.raises(DataError, match=r"absent\.jsonl is missing"):
+        list(read_jsonl(tmp_path / "absent.jsonl"))
+
+
+@pytest.mark.parametrize("line", [b'{"a": ', b"", b"[1]", b"3", b"null", b'"text"', b'{"a": "\xff"}'])
+def test_a_line_that_is_no_object_is_named_by_file_and_line(tmp_path: Path, line: bytes) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b'{"a": 1}\n' + line + b'\n{"a": 3}\n')
+    with pytest.raises(DataError, match=r"rows\.jsonl, line 2: "):
+        list(read_jsonl(path))
+
+
+def test_an_output_folder_appears_whole_and_replaces_all_of_the_old_one(tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    for name in ("first", "second"):
+        with output_folder(target) as folder:
+            (folder / name).write_text(name)
+            assert not (target / name).exists()
+    assert names(target) == ["second"]
+    assert names(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("error", [DataError, RuntimeError, KeyboardInterrupt, SystemExit])
+def test_an_output_folder_that_fails_keeps_the_old_one_and_leaves_no_partial(tmp_path: Path, error: type[BaseException]) -> None:
+    target = tmp_path / "out"
+    with output_folder(target) as folder:
+        (folder / "kept").write_text("old")
+
+    def fail() -> None:
+        with output_folder(target) as folder:
+            (folder / "kept").write_text("new")
+            raise error
+
+    with pytest.raises(error):
+        fail()
+    assert (target / "kept").read_text() == "old"
+    assert names(tmp_path) == ["out"]
+
+
+def test_what_a_killed_run_left_is_neither_taken_for_an_output_nor_kept(tmp_path: Path) -> None:
+    target = tmp_path / "out"
+    code = """
+import os, sys
+from sapo.files import output_folder
+with output_folder(sys.argv[1]) as folder:
+    (folder / "half").touch()
+    os._exit(9)
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(target)], env={"PYTHONPATH": str(SRC)}, check=False)
+    assert done.returncode == 9
+    assert not target.exists()
+    with output_folder(target) as folder:
+        (folder / "whole").touch()
+    assert names(target) == ["whole"]
+    assert names(tmp_path) == ["out"]
+
+
+@untimed
+@given(content=json_keys)
+def test_a_key_does_not_depend_on_the_order_of_keys_but_on_every_value(content: dict[str, Any]) -> None:
+    turned = dict(reversed(content.items()))
+    assert sha256_json(turned) == sha256_json(content)
+    assert sha256_json(content | {next(iter(content)): "another value"}) != sha256_json(content)

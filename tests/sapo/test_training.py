@@ -1,0 +1,148 @@
+from collections.abc import Callable
+from pathlib import Path
+from statistics import fmean
+
+import pytest
+import torch
+from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState
+
+from sapo.files import DataError
+from sapo.params import Lora, Train
+from sapo.prompts import Encoded, PromptEncoder
+from sapo.tasks import Example
+from sapo.training import Trained, new_lora, orthogonal_penalty, train_task
+
+Model = Callable[[], PreTrainedModel]
+
+
+@pytest.fixture
+def rows(encoder: PromptEncoder, examples: list[Example]) -> list[Encoded]:
+    return encoder.encode("Say whether it is short.", "Answer yes or no.", "en", examples, answers=True)
+
+
+def run(new_model: Model, rows: list[Encoded], lora: Lora, train: Train, checkpoints: Path, **options: object) -> Trained:
+    adapted = new_lora(new_model(), lora, ["q_proj", "v_proj"], seed=5)
+    return train_task(adapted, rows, train=train, seed=5, pad=0, checkpoints=checkpoints, **options)  # type: ignore[arg-type]
+
+
+class StopAt(TrainerCallback):
+    """Ends training after a step, as a kill would."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_end(self, args: object, state: TrainerState, control: TrainerControl, **_: object) -> None:
+        control.should_training_stop = state.global_step >= self.step
+
+
+def earlier(new_model: Model, lora: Lora) -> dict[str, torch.Tensor]:
+    """The A of an earlier task, module by module."""
+    model = new_lora(new_model(), lora, ["q_proj", "v_proj"], seed=9)
+    base = model.get_base_model()
+    return {n: m.lora_A["default"].weight.detach() for n, m in base.named_modules() if hasattr(m, "lora_A")}
+
+
+def losses(trained: Trained) -> list[float]:
+    return [entry["loss"] for entry in trained.history]
+
+
+def test_the_loss_falls_and_the_trajectory_repeats(
+    tmp_path: Path, new_model: Model, rows: list[Encoded], lora: Lora, train_settings: Train
+) -> None:
+    longer = train_settings.model_copy(update={"epochs": 6})
+    first = run(new_model, rows, lora, longer, tmp_path / "a")
+    second = run(new_model, rows, lora, longer, tmp_path / "b")
+    assert fmean(losses(first)[-6:]) < losses(first)[0] - 0.1
+    assert losses(first) == losses(second)
+    assert len(first.history) == 18  # 12 rows, batches of 4, 6 epochs
+    rates = [entry["learning_rate"] for entry in first.history]
+    assert rates[0] <= rates[1] == max(rates)
+    assert rates[-1] < 0.1 * max(rates)
+
+
+def test_a_killed_run_goes_on_where_it_was(
+    tmp_path: Path, new_model: Model, rows: list[Encoded], lora: Lora, train_settings: Train
+) -> None:
+    with_dropout = lora.model_copy(update={"dropout": 0.1})
+    whole = run(new_model, rows, with_dropout, train_settings, tmp_path / "whole")
+    run(new_model, rows, with_dropout, train_settings, tmp_path / "killed", callbacks=[StopAt(4)])
+    assert list((tmp_path / "killed").glob("checkpoint-4"))
+    resumed = run(new_model, rows, with_dropout, train_settings, tmp_path / "killed")
+    assert losses(resumed) == pytest.approx(losses(whole), abs=1e-5)
+    for name, tensor in whole.state.items():
+        assert torch.allclose(resumed.state[name], tensor, atol=1e-6), name
+
+
+def test_fault_15_gradient_accumulation_changes_neither_loss_nor_penalty(
+    tmp_path: Path, new_model: Model, rows: list[Encoded], lora: Lora, train_settings: Train
+) -> None:
+    a = earlier(new_model, lora)
+    whole = train_settings.model_copy(update={"batch_size": 12, "gradient_accumulation": 1})
+    parts = train_settings.model_copy(update={"batch_size": 3, "gradient_accumulation": 4})
+    one = run(new_model, rows, lora, whole, tmp_path / "a", earlier_a=a, orthogonal_weight=0.5)
+    four = run(new_model, rows, lora, parts, tmp_path / "b", earlier_a=a, orthogonal_weight=0.5)
+    assert losses(four) == pytest.approx(losses(one), rel=1e-4)
+    assert [e["grad_norm"] for e in four.history] == pytest.approx([e["grad_norm"] for e in one.history], rel=1e-3)
+
+
+def test_fault_14_the_penalty_is_the_sum_over_modules_of_absolute_products(new_model: Model, lora: Lora) -> None:
+    a = earlier(new_model, lora)
+    model = new_lora(new_model(), lora, ["q_proj", "v_proj"], seed=5)
+    parameters = dict(model.named_parameters())
+    by_hand = 0.0
+    for name, old in a.items():
+        new = parameters[f"base_model.model.{name}.lora_A.default.weight"]
+        by_hand += sum(abs(float(u @ v)) for u in old for v in new)
+    assert len(a) == 4  # two layers, query and value
+    assert float(orthogonal_penalty(model, a).detach()) == pytest.approx(by_hand, rel=1e-5)
+
+
+def test_the_penalty_turns_new_directions_away_from_earlier_ones(
+    tmp_path: Path, new_model: Model, rows: list[Encoded], lora: Lora, train_settings: Train
+) -> None:
+    a = earlier(new_model, lora)
+    overlap = {}
+    for weight in (0.0, 0.5):
+        adapted = new_lora(new_model(), lora, ["q_proj", "v_proj"], seed=5)
+        train_task(
+            adapted,
+            rows,
+            train=train_settings,
+            seed=5,
+            pad=0,
+            checkpoints=tmp_path / str(weight),
+            earlier_a=a,
+            orthogonal_weight=weight,
+        )
+        overlap[weight] = float(orthogonal_penalty(adapted, a).detach())
+    assert overlap[0.5] < 0.7 * overlap[0.0]
+
+
+def test_fault_16_a_step_trains_the_new_lora_alone(new_model: Model, lora: Lora) -> None:
+    model = new_lora(new_model(), lora, ["q_proj", "v_proj"], seed=5)
+    trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    assert trained
+    assert all(".lora_A." in name or ".lora_B." in name for name in trained)
+    assert all(parameter.shape[0] == lora.r for name, parameter in model.named_parameters() if ".lora_A." in name)
+
+
+def test_a_loss_that_is_not_finite_stops_with_a_clear_error(
+    tmp_path: Path, new_model: Model, rows: list[Encoded], lora: Lora, train_settings: Train
+) -> None:
+    adapted = new_lora(new_model(), lora, ["q_proj", "v_proj"], seed=5)
+    torch.nn.init.constant_(adapted.get_input_embeddings().weight, float("nan"))
+    with pytest.raises(DataError, match=r"training loss is nan at step 0: lower train\.learning_rate"):
+        train_task(adapted, rows, train=train_settings, seed=5, pad=0, checkpoints=tmp_path)
+
+
+def test_wrong_target_modules_and_no_rows_are_errors(tmp_path: Path, new_model: Model, lora: Lora, train_settings: Train) -> None:
+    with pytest.raises(DataError, match="target_modules"):
+        new_lora(new_model(), lora, ["no_such_module"], seed=5)
+    with pytest.raises(DataError, match="at least one training row"):
+        run(new_model, [], lora, train_settings, tmp_path)
+
+
+def test_fault_20_one_training_row_is_enough(
+    tmp_path: Path, new_model: Model, rows: list[Encoded], lora: Lora, train_settings: Train
+) -> None:
+    assert len(run(new_model, rows[:1], lora, train_settings, tmp_path).history) == train_settings.epochs

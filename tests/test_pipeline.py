@@ -1,0 +1,157 @@
+"""The pipeline itself, through DVC, on the tiny model and two real tasks: what a user types, and what must then be there."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from peft import PeftModel
+
+from sapo.adapters import fold, load_adapter
+from sapo.models import load_model, load_tokenizer
+from sapo.prompts import PromptEncoder
+from sapo.tasks import load_task
+
+REPOSITORY = Path(__file__).parent.parent
+PAIR = """name: pair
+source: embedded
+tasks:
+  reuters_r8: {after: base}
+  xsum: {after: reuters_r8}
+last: xsum
+"""
+SMALL = [
+    *["sequence=pair", "model=tiny_random", "data.train_rows=6", "data.test_rows=3", "paraphrase.count=2", "select.rows=4"],
+    *["prompt.max_tokens=900", "evaluate.max_new_tokens=4", "train.learning_rate=0.01"],
+]
+
+
+def run(folder: Path, *command: str, fails: bool = False) -> str:
+    """The command's output, stderr included; its success (or failure) is asserted."""
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
+    done = subprocess.run(command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert (done.returncode != 0) == fails, done.stdout[-4000:]
+    return done.stdout
+
+
+def experiment(folder: Path, *overrides: str, fails: bool = False) -> str:
+    options = [part for override in [*SMALL, *overrides] for part in ("-S", override)]
+    return run(folder, "dvc", "exp", "run", *options, fails=fails)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository of its own with this one's files and one new YAML file, after one run of the default method."""
+    folder = tmp_path_factory.mktemp("project")
+    for name in ("src", "conf", "dvc.yaml", "params.yaml", ".dvcignore", ".gitignore"):
+        source = REPOSITORY / name
+        shutil.copytree(source, folder / name) if source.is_dir() else shutil.copy(source, folder / name)
+    (folder / ".dvc").mkdir()
+    shutil.copy(REPOSITORY / ".dvc/config", folder / ".dvc/config")
+    shutil.copytree(REPOSITORY / ".dvc/plots", folder / ".dvc/plots")
+    (folder / "conf/sequence/pair.yaml").write_text(PAIR)
+    (folder / ".dvc/.gitignore").write_text("/config.local\n/tmp\n/cache\n")
+    run(folder, "git", "init", "-q")
+    run(folder, "git", "config", "user.name", "test")
+    run(folder, "git", "config", "user.email", "test@example.org")
+    run(folder, "git", "add", "-A")
+    run(folder, "git", "commit", "-qm", "start")
+    experiment(folder)
+    return folder
+
+
+def read(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_one_run_leaves_every_output(project: Path) -> None:
+    metrics = read(project / "metrics/cl.json")
+    assert (metrics["method"], metrics["model"], metrics["sequence"]) == ("lora_inc_sapo", "tiny_random", "pair")
+    for metric in ("rouge_l", "exact_match"):
+        assert set(metrics[metric]) == {"AP", "BWT", "FWT", "BWT_final", "forgetting", "new_task"}
+        assert all(isinstance(value, float | int) for value in metrics[metric].values())
+    for name in ("matrix", "scores", "candidates", "training"):
+        assert (project / f"plots/{name}.png").stat().st_size > 10_000
+    for task in ("reuters_r8", "xsum"):
+        prompt = read(project / f"data/prompts/{task}.json")
+        losses = [candidate["loss"] for candidate in prompt["candidates"]]
+        assert len(losses) == 3
+        assert losses[prompt["chosen"]] == min(losses)
+        assert sorted(candidate["rank"] for candidate in prompt["candidates"]) == [1, 2, 3]
+        assert prompt["instruction"] == prompt["candidates"][prompt["chosen"]]["instruction"]
+        assert (project / f"plots/train/{task}/loss.tsv").read_text().startswith("step\tloss")
+    assert not list(project.glob(".checkpoints/*/checkpoint-*"))
+    assert "rouge_l" in run(project, "dvc", "metrics", "show")
+
+
+def test_the_plots_are_rendered_by_dvc(project: Path) -> None:
+    run(project, "dvc", "plots", "show", "-o", "page")
+    page = (project / "page/index.html").read_text()
+    shutil.rmtree(project / "page")
+    for title in ("Task x task matrix", "Scores over the stages", "Candidate losses", "Training loss"):
+        assert title in page
+    assert "DVC_METRIC" not in page  # every anchor of the templates was filled
+
+
+def test_predictions_are_those_of_stock_peft(project: Path) -> None:
+    tokenizer = load_tokenizer(project / "models/base")
+    model = PeftModel.from_pretrained(load_model(project / "models/base", "float32"), str(project / "models/xsum"))
+    task, prompt = load_task(project / "data/tasks/xsum"), read(project / "data/prompts/xsum.json")
+    encoder = PromptEncoder(tokenizer, 900, {})
+    saved = [json.loads(line) for line in (project / "data/predictions/xsum/xsum.jsonl").read_text("utf-8").splitlines()]
+    assert len(saved) == 3
+    for row, line in zip(encoder.encode(prompt["instruction"], task.suffix, "en", task.test, answers=False), saved, strict=True):
+        out = model.generate(input_ids=model_input(row.prompt), max_new_tokens=4, do_sample=False, pad_token_id=0)
+        assert tokenizer.decode(out[0, len(row.prompt) :], skip_special_tokens=True).strip() == line["prediction"]
+
+
+def model_input(ids: list[int]):
+    import torch
+
+    return torch.tensor([ids])
+
+
+def test_an_adapter_of_the_pipeline_is_refused_under_another_base(project: Path) -> None:
+    from sapo.files import DataError
+
+    with pytest.raises(DataError, match="was trained on base model tiny_random"):
+        fold(load_model(project / "models/base", "float32"), load_adapter(project / "models/xsum", "another"))
+
+
+def test_nothing_runs_twice_and_methods_come_back_from_the_run_cache(project: Path) -> None:
+    assert "Running stage" not in run(project, "dvc", "repro")
+    assert "up to date" in run(project, "dvc", "status")
+    first = read(project / "metrics/cl.json")
+
+    other = experiment(project, "method=olora")
+    ran = {line.split("'")[1] for line in other.splitlines() if line.startswith("Running stage")}
+    assert {"train@reuters_r8", "train@xsum", "evaluate@xsum", "report"} <= ran
+    assert not ran & {"prepare", "base_model", "zero_shot"}
+    prompt = read(project / "data/prompts/xsum.json")
+    assert prompt["instruction"] == prompt["original"]
+    assert prompt["candidates"] == [{"instruction": prompt["original"], "original": True, "loss": None, "rank": None}]
+
+    back = experiment(project, "method=lora_inc_sapo")
+    assert "Running stage 'train" not in back
+    assert "Running stage 'select" not in back
+    assert read(project / "metrics/cl.json") == first
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.no_such_key=1", "no_such_key"),
+        ("train.learning_rate=fast", "train.learning_rate"),
+        ("lora.dropout=1.5", "lora.dropout"),
+        ("+sequence.tasks.nonsense.after=xsum", "no task is called 'nonsense'"),
+        ("+sequence.tasks.'../x'.after=xsum", "x"),
+    ],
+)
+def test_wrong_settings_stop_the_run_before_any_work(project: Path, override: str, message: str) -> None:
+    output = experiment(project, "data.seed=7", override, fails=True)
+    assert message in output
+    assert "training rows" not in output
+    run(project, "git", "checkout", "-q", "--", "params.yaml")
