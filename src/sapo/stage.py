@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from importlib.metadata import version
 
+import psutil
+
 from sapo.files import DataError
 
 LIBRARIES = ("torch", "transformers", "peft", "datasets", "rouge-score")
@@ -16,7 +18,6 @@ def run(work: Callable[..., None]) -> None:
     """Call `work` with the command line's arguments; end with exit status 1 and one message on unusable input or a full disk."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    started = time.monotonic()
     try:
         work(*sys.argv[1:])
     except (DataError, OSError) as error:
@@ -25,7 +26,10 @@ def run(work: Callable[..., None]) -> None:
         if len(sys.argv) - 1 != len(inspect.signature(work).parameters):
             sys.exit(f"usage: python {sys.argv[0]} {' '.join(inspect.signature(work).parameters).upper()}")
         raise
-    print(f"{' '.join([os.path.basename(sys.argv[0]), *sys.argv[1:]])}: {time.monotonic() - started:.1f} s", flush=True)
+    print(
+        f"{' '.join([os.path.basename(sys.argv[0]), *sys.argv[1:]])}: {time.time() - psutil.Process().create_time():.1f} s",
+        flush=True,
+    )
 
 
 def versions() -> dict[str, str]:
