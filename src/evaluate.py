@@ -34,8 +34,8 @@ def evaluate(stage: str) -> None:
 
     def answer(task: Task, instruction: str) -> list[str]:
         rows = encoder.encode(instruction, task.suffix, task.language, task.test, answers=False)
-        bounds = params.evaluate
-        answers = generate(model, rows, stop, encoder.end_of_turn, bounds.max_new_tokens, bounds.batch_size, task.name)
+        length = min(task.max_new_tokens, params.evaluate.max_new_tokens)
+        answers = generate(model, rows, stop, encoder.end_of_turn, length, params.evaluate.batch_size, task.name)
         return [text.strip() for text in tokenizer.batch_decode(answers, skip_special_tokens=True)]
 
     chosen, original = {}, {}

@@ -19,7 +19,8 @@ class Example:
 class Task:
     """What a task asks (instruction, answer-format suffix, permitted labels) and its rows.
 
-    `labels` is empty where the answer is free text. `source` records where the rows come from.
+    `labels` is empty where the answer is free text. `max_new_tokens` bounds an answer (evaluate.max_new_tokens bounds all).
+    `source` records where the rows come from.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Task:
     suffix: str
     labels: list[str]
     language: str
+    max_new_tokens: int
     source: dict[str, Any]
     train: list[Example]
     test: list[Example]
@@ -53,7 +55,9 @@ def save_task(folder: str | Path, task: Task) -> None:
         examples = getattr(task, split)
         write_jsonl(path, map(asdict, examples))
         splits[split] = {"rows": len(examples), "sha256": sha256_file(path)}
-    about = {key: getattr(task, key) for key in ("name", "instruction", "suffix", "labels", "language", "source")}
+    about = {
+        key: getattr(task, key) for key in ("name", "instruction", "suffix", "labels", "language", "max_new_tokens", "source")
+    }
     write_json(folder / "task.json", about | {"splits": splits})
 
 

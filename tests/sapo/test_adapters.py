@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from sapo.adapters import Adapter, fold, load_adapter, save_adapter, stack
 from sapo.cards import model_card
-from sapo.files import DataError
+from sapo.files import DataError, output_folder
 from sapo.models import read_base
 from sapo.params import Lora, Train
 from sapo.prompts import Encoded, PromptEncoder
@@ -113,11 +113,11 @@ def test_earlier_tasks_keep_their_blocks_and_the_lineage_names_all(
     assert "    Task two {2}." in card
 
 
-def saved(folder: Path, tiny_base: Path, new_model: Callable[[], PreTrainedModel], lora: Lora) -> Path:
+def saved(folder: Path, tiny_base: Path, new_model: Callable[[], PreTrainedModel], lora: Lora, seed: int = 0) -> Path:
     from peft import get_peft_model_state_dict
 
     lineage = {"base": read_base(tiny_base), "tasks": [{"task": "t"}]}
-    state = get_peft_model_state_dict(new_lora(new_model(), lora, MODULES, seed=0))
+    state = get_peft_model_state_dict(new_lora(new_model(), lora, MODULES, seed=seed))
     save_adapter(folder, stack(None, state), lora, MODULES, lineage, "card")
     return folder
 
@@ -148,3 +148,15 @@ def test_weights_that_overflow_the_saved_dtype_are_refused(
     state = {name: torch.full_like(p, 1e6) for name, p in model.named_parameters() if ".lora_A." in name}
     with pytest.raises(DataError, match="not finite as float16"):
         save_adapter(tmp_path, state, half, MODULES, {"base": read_base(tiny_base), "tasks": [{}]}, "card")
+
+
+def test_fault_18_an_adapter_saved_again_is_the_new_one(
+    tmp_path: Path, tiny_base: Path, new_model: Callable[[], PreTrainedModel], lora: Lora
+) -> None:
+    loaded = []
+    for seed in (1, 2):
+        with output_folder(tmp_path / "adapter") as folder:
+            saved(folder, tiny_base, new_model, lora, seed)
+        loaded.append(load_adapter(tmp_path / "adapter", read_base(tiny_base)["fingerprint"]))
+    first, second = (adapter.a for adapter in loaded)
+    assert all(not torch.equal(first[name], second[name]) for name in first)

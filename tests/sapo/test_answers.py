@@ -28,3 +28,15 @@ def test_fault_07_answers_equal_those_of_generate_one_row_at_a_time(
     for batch_size in (1, 5, 64):
         assert generate(model, rows, stop, 0, 10, batch_size, "") == expected
     assert [answer[0] for answer in free] == first
+
+
+def test_fault_06_a_batch_costs_one_prefix_and_one_pass_a_token(
+    new_model: Callable[[], PreTrainedModel], encoder: PromptEncoder, examples: list[Example]
+) -> None:
+    model = new_model()
+    rows = encoder.encode("Say whether it is short.", "Answer yes or no.", "en", examples, answers=False)
+    shapes: list[tuple[int, ...]] = []
+    model.get_input_embeddings().register_forward_pre_hook(lambda _, inputs: shapes.append(tuple(inputs[0].shape)))
+    generate(model, rows, {-1}, 0, 6, 64, "")
+    assert [shape[0] for shape in shapes] == [1, *[len(rows)] * 6]
+    assert all(shape[1] == 1 for shape in shapes[2:])

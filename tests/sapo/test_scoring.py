@@ -98,3 +98,14 @@ def test_the_gradient_through_the_shared_prefix_is_the_plain_one(
         (plain(input_ids=ids, labels=labels).loss * len(row.answer)).backward()
     for (name, mine), theirs in zip(shared.named_parameters(), plain.parameters(), strict=True):
         assert torch.allclose(mine.grad, theirs.grad, rtol=1e-4, atol=1e-5), name
+
+
+def test_fault_11_logits_are_computed_at_answer_positions_only(
+    new_model: Callable[[], PreTrainedModel], rows: list[Encoded]
+) -> None:
+    model = new_model()
+    positions: list[int] = []
+    model.get_output_embeddings().register_forward_pre_hook(lambda _, inputs: positions.append(inputs[0][..., 0].numel()))
+    longest = max(len(row.answer) for row in rows)
+    prompt_loss(model, rows, 0, 64)
+    assert positions == [1, len(rows) * (longest + 1)]  # the prefix once, then the answers of one batch

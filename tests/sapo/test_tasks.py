@@ -27,7 +27,7 @@ examples = st.builds(Example, texts, texts)
 
 
 def task(train: list[Example], test: list[Example], labels: list[str] | None = None) -> Task:
-    return Task("tiny", "Say {it}.", 'In "one" word.', labels or [], "en", {"wheel": "none"}, train, test)
+    return Task("tiny", "Say {it}.", 'In "one" word.', labels or [], "en", 8, {"wheel": "none"}, train, test)
 
 
 @pytest.fixture

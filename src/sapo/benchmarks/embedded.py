@@ -139,6 +139,7 @@ def load_embedded_task(name: str, train_rows: int, test_rows: int, max_words: in
         suffix=about["suffix"],
         labels=about["labels"],
         language=about["language"],
+        max_new_tokens=about["max_new_tokens"],
         source={
             "wheel": source.wheel.requirement,
             "sha256": source.wheel.sha256,

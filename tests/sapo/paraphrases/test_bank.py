@@ -33,7 +33,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         digest = hashlib.sha256(ORIGINAL.encode()).hexdigest()
         content = {"task": "reviews", "provenance": "a test", "instruction_sha256": digest, "paraphrases": entries}
         (tmp_path / "reviews.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
-        return Task("reviews", ORIGINAL, "", ["positive", "negative"], "en", {}, [], [])
+        return Task("reviews", ORIGINAL, "", ["positive", "negative"], "en", 8, {}, [], [])
 
     return write
 

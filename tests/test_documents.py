@@ -1,0 +1,34 @@
+import re
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parent.parent
+WRITTEN_BY_A_RUN = re.compile(r"^(data|models|metrics|plots)/|TASK|STAGE|s3:")
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
+def test_fault_22_every_path_that_a_document_names_exists(document: str) -> None:
+    named = set(
+        re.findall(
+            r"`((?:src|conf|tests|bench|\.dvc|\.ci)/[\w./*-]*|[\w]+\.(?:py|yaml|md|toml))`", (REPOSITORY / document).read_text()
+        )
+    )
+    assert named
+    for path in sorted(named):
+        if not WRITTEN_BY_A_RUN.search(path):
+            found = [
+                *REPOSITORY.glob(path.rstrip("/")),
+                *REPOSITORY.glob(f"src/sapo/**/{path}"),
+                *REPOSITORY.glob(f"*/**/{path}"),
+            ]
+            assert found, f"{document} names {path}, which is not there"
+
+
+def test_fault_22_every_method_model_and_sequence_that_the_readme_names_is_a_file() -> None:
+    text = (REPOSITORY / "README.md").read_text()
+    for method in re.findall(r"method=([\w,]+)", text):
+        for name in method.split(","):
+            assert (REPOSITORY / f"conf/method/{name}.yaml").is_file()
+    for path in (REPOSITORY / "conf/method").glob("*.yaml"):
+        assert f"`{path.stem}`" in text
