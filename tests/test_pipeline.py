@@ -91,7 +91,7 @@ def test_the_plots_are_rendered_by_dvc(project: Path) -> None:
     run(project, "dvc", "plots", "show", "-o", "page")
     page = (project / "page/index.html").read_text()
     shutil.rmtree(project / "page")
-    for title in ("Task x task matrix", "Scores over the stages", "Candidate losses", "Training loss"):
+    for title in ("ROUGE-L of each task (column)", "ROUGE-L over the stages", "Loss of each candidate", "Training loss of each"):
         assert title in page
     assert "DVC_METRIC" not in page  # every anchor of the templates was filled
 
