@@ -34,7 +34,7 @@ def evaluate(stage: str) -> None:
 
     def answer(task: Task, instruction: str) -> list[str]:
         rows = encoder.encode(instruction, task.suffix, task.language, task.test, answers=False)
-        length = min(task.max_new_tokens, params.evaluate.max_new_tokens)
+        length = min(task.max_new_tokens or params.evaluate.max_new_tokens, params.evaluate.max_new_tokens)
         answers = generate(model, rows, stop, encoder.end_of_turn, length, params.evaluate.batch_size, task.name)
         return [text.strip() for text in tokenizer.batch_decode(answers, skip_special_tokens=True)]
 

@@ -17,8 +17,8 @@ REPOSITORY = Path(__file__).parent.parent
 
 @pytest.fixture(scope="session")
 def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """models/base/ of the model `tiny_random`."""
-    model = Model.model_validate(yaml.safe_load((REPOSITORY / "conf/model/tiny_random.yaml").read_text()))
+    """models/base/ of the model `tiny_llama`."""
+    model = Model.model_validate(yaml.safe_load((REPOSITORY / "conf/model/tiny_llama.yaml").read_text()))
     folder = tmp_path_factory.mktemp("models") / "base"
     folder.mkdir()
     make_base(model, folder, seed=0)

@@ -24,7 +24,7 @@ tasks:
 last: xsum
 """
 SMALL = [
-    *["sequence=pair", "model=tiny_random", "data.train_rows=6", "data.test_rows=3", "paraphrase.count=2", "select.rows=4"],
+    *["sequence=pair", "model=tiny_llama", "data.train_rows=6", "data.test_rows=3", "paraphrase.count=2", "select.rows=4"],
     *["prompt.max_tokens=900", "evaluate.max_new_tokens=4", "train.learning_rate=0.01"],
 ]
 
@@ -69,7 +69,7 @@ def read(path: Path) -> dict:
 
 def test_one_run_leaves_every_output(project: Path) -> None:
     metrics = read(project / "metrics/cl.json")
-    assert (metrics["method"], metrics["model"], metrics["sequence"]) == ("lora_inc_sapo", "tiny_random", "pair")
+    assert (metrics["method"], metrics["model"], metrics["sequence"]) == ("lora_inc_sapo", "tiny_llama", "pair")
     for metric in ("rouge_l", "exact_match"):
         assert set(metrics[metric]) == {"AP", "BWT", "FWT", "BWT_final", "forgetting", "new_task"}
         assert all(isinstance(value, float | int) for value in metrics[metric].values())
@@ -117,7 +117,7 @@ def model_input(ids: list[int]):
 def test_an_adapter_of_the_pipeline_is_refused_under_another_base(project: Path) -> None:
     from sapo.files import DataError
 
-    with pytest.raises(DataError, match="was trained on base model tiny_random"):
+    with pytest.raises(DataError, match="was trained on base model tiny_llama"):
         fold(load_model(project / "models/base", "float32"), load_adapter(project / "models/xsum", "another"))
 
 

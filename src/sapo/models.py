@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}"
+    "{% if enable_thinking is false %}{{ '<think>\n\n</think>\n\n' }}{% endif %}{% endif %}"
 )
 
 
@@ -26,13 +27,13 @@ def make_base(model: "Model", folder: Path, seed: int) -> None:
     """Fill `folder` with what `load_model` and `load_tokenizer` need, and base.json (source, versions, hashes).
 
     `wheel` and `random` models are written there as safetensors; `hub` and `folder` models are recorded, not copied.
-    Raises DataError for a wheel, folder or hub id that cannot be used.
+    Raises DataError for a wheel, folder, hub id or architecture that cannot be used.
     """
     location = folder
     if model.source == "wheel":
         _convert_gguf(model, folder)
     elif model.source == "random":
-        _make_random(folder, seed)
+        _make_random(model.id, folder, seed)
     elif model.source == "folder":
         location = Path(model.id).resolve()
         if not (location / "config.json").is_file() or not list(location.glob("*.safetensors")):
@@ -77,12 +78,15 @@ def _write_converted(model: "Model", wheel: "WheelMember", folder: Path) -> None
     tokenizer.save_pretrained(folder)
 
 
-def _make_random(folder: Path, seed: int) -> None:
-    """A two-layer Llama with random weights and a byte-level tokenizer: runs every stage in seconds, knows nothing."""
+def _make_random(architecture: str, folder: Path, seed: int) -> None:
+    """Two layers of an architecture (`llama`, `qwen3` ...) with random weights, and a byte-level tokenizer.
+
+    It runs every stage in seconds and knows nothing.
+    """
     import torch
     from tokenizers import Tokenizer, decoders, pre_tokenizers
     from tokenizers.models import BPE
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -93,20 +97,22 @@ def _make_random(folder: Path, seed: int) -> None:
         tokenizer_object=bpe, unk_token=special[0], bos_token=special[1], eos_token=special[2], pad_token=special[2]
     )
     tokenizer.chat_template = CHATML
-    config = LlamaConfig(
+    config = AutoConfig.for_model(
+        architecture,
         vocab_size=len(special) + len(alphabet),
         hidden_size=32,
         intermediate_size=64,
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
+        head_dim=8,
         max_position_embeddings=2048,
         bos_token_id=1,
         eos_token_id=2,
         pad_token_id=2,
     )
     torch.manual_seed(seed)
-    LlamaForCausalLM(config).save_pretrained(folder)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 

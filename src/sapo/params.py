@@ -26,10 +26,14 @@ class After(Section):
 
 
 class Sequence(Section):
-    """The tasks in the order in which they are learned; `after` names the stage whose model a task starts from."""
+    """The tasks in the order in which they are learned; `after` names the stage whose model a task starts from.
+
+    `path` is the local file or folder that defines them: DVC watches it, and source `folder` reads its tasks there.
+    """
 
     name: str
-    source: Literal["embedded"]
+    source: Literal["embedded", "catalog", "folder"]
+    path: str
     tasks: dict[str, After]
     last: str
 
@@ -41,13 +45,15 @@ class Sequence(Section):
     def _chain(self) -> "Sequence":
         if not self.tasks:
             raise ValueError("tasks: a sequence needs at least one task")
-        known = known_tasks()
+        known = known_tasks(self.source)
         previous = "base"
         for task, item in self.tasks.items():
             if not SAFE_NAME.fullmatch(task) or task == "base":
                 raise ValueError(f"tasks: {task!r} cannot be a task's name: use letters, digits, '_', '-' and '.'; not 'base'")
-            if task not in known:
-                raise ValueError(f"tasks: no task is called {task!r}; known: {', '.join(sorted(known))}")
+            if known and task not in known:
+                raise ValueError(
+                    f"tasks: no task of source {self.source!r} is called {task!r}; known: {', '.join(sorted(known))}"
+                )
             if item.after != previous:
                 raise ValueError(f"tasks.{task}.after is {item.after!r} but the stage before it is {previous!r}")
             previous = task
@@ -57,10 +63,13 @@ class Sequence(Section):
 
 
 class Data(Section):
+    """`max_words` and `seed` concern the embedded tasks, `url` (null: where they are published) the catalogued ones."""
+
     train_rows: Positive
     test_rows: Positive
     max_words: Positive
     seed: int
+    url: str | None
 
 
 class Prompt(Section):
@@ -110,8 +119,17 @@ class Model(Section):
 
 
 class Paraphrase(Section):
-    source: Literal["bank"]
+    """Where candidates come from, and how many. `path`: the bank's folder, or the user's own file for source `file`.
+
+    `model`, `temperature` and `concurrency` concern source `api`.
+    """
+
+    source: Literal["bank", "file", "api"]
     count: Positive
+    path: str
+    model: str
+    temperature: Annotated[float, Field(ge=0, le=2)]
+    concurrency: Annotated[int, Field(ge=1, le=64)]
 
 
 class Select(Section):

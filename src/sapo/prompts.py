@@ -31,8 +31,9 @@ def user_turn(instruction: str, sentence: str, suffix: str, language: str) -> st
 class PromptEncoder:
     """Renders user turns with the tokenizer's own chat template and encodes them, bounded to `max_tokens`.
 
-    The template's part is encoded with its special tokens; the user's part never is, so that a text that
-    happens to spell one (`<|im_end|>`, `<s>`) stays text.
+    The template's part is encoded with its special tokens; the user's part never is, so that a text that happens to spell
+    one (`<|im_end|>`, `<s>`) stays text. The template's plain words next to it (`[INST] `) are encoded together with it,
+    as the tokenizer would join them.
     """
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase", max_tokens: int, template_options: dict[str, Any]) -> None:
@@ -44,28 +45,40 @@ class PromptEncoder:
         if not found or SENTINEL in tail:
             raise DataError("the model's chat template does not show the user's text exactly once: it cannot be used here")
         self.head, self.tail = head, tail
-        self._head, self._tail = self._plain(head), self._plain(tail)
+        last = max((end for _, _, end in self._controls(head)), default=0)
+        first = min((start for _, start, _ in self._controls(tail)), default=len(tail))
+        self._head, self._tail = self._ids(head[:last]), self._ids(tail[first:])
+        self._before, self._after = head[last:], tail[:first]
         assistant = {"role": "assistant", "content": SENTINEL}
         whole = str(tokenizer.apply_chat_template([user, assistant], tokenize=False, **template_options))
-        special = set(tokenizer.all_special_ids)
-        closing = [token for token in self._plain(whole.rpartition(SENTINEL)[2]) if token in special]
-        self.end_of_turn: int = closing[0] if closing else tokenizer.eos_token_id
+        closing = self._controls(whole.rpartition(SENTINEL)[2])
+        self.end_of_turn: int = closing[0][0] if closing else tokenizer.eos_token_id
 
-    def _plain(self, text: str) -> list[int]:
+    def _ids(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
-    def _user(self, texts: Sequence[str]) -> list[list[int]]:
+    def _controls(self, text: str) -> list[tuple[int, int, int]]:
+        """Id, start and end of every special token in the template's own text."""
+        encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        special = set(self.tokenizer.added_tokens_decoder)
+        found = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
+        return [(token, *place) for token, place in found if token in special]
+
+    def _texts(self, texts: Sequence[str]) -> list[list[int]]:
         if not texts:
             return []
         return self.tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)["input_ids"]
+
+    def _turns(self, turns: Sequence[str]) -> list[list[int]]:
+        return self._texts([f"{self._before}{turn}{self._after}" for turn in turns])
 
     def encode(self, instruction: str, suffix: str, language: str, examples: Sequence[Example], answers: bool) -> list[Encoded]:
         """One Encoded an example; with `answers`, its label and end of turn too.
 
         Raises DataError when instruction and suffix alone exceed `max_tokens`.
         """
-        turns = self._user([user_turn(instruction, example.sentence, suffix, language) for example in examples])
-        labels = self._user([example.label for example in examples]) if answers else [[] for _ in examples]
+        turns = self._turns([user_turn(instruction, example.sentence, suffix, language) for example in examples])
+        labels = self._texts([example.label for example in examples]) if answers else [[] for _ in examples]
         rows = []
         for example, turn, label in zip(examples, turns, labels, strict=True):
             if len(self._head) + len(turn) + len(self._tail) > self.max_tokens:
@@ -82,7 +95,7 @@ class PromptEncoder:
         ]
         keep = len(ends)
         while keep > 0:
-            [turn] = self._user([user_turn(instruction, sentence[: ends[keep - 1]], suffix, language)])
+            [turn] = self._turns([user_turn(instruction, sentence[: ends[keep - 1]], suffix, language)])
             if len(turn) <= room:
                 return turn
             keep -= max(1, len(turn) - room)

@@ -19,7 +19,8 @@ class Example:
 class Task:
     """What a task asks (instruction, answer-format suffix, permitted labels) and its rows.
 
-    `labels` is empty where the answer is free text. `max_new_tokens` bounds an answer (evaluate.max_new_tokens bounds all).
+    `labels` is empty where the answer is free text. `max_new_tokens` bounds an answer where it is not
+    null (evaluate.max_new_tokens bounds all).
     `source` records where the rows come from.
     """
 
@@ -28,7 +29,7 @@ class Task:
     suffix: str
     labels: list[str]
     language: str
-    max_new_tokens: int
+    max_new_tokens: int | None
     source: dict[str, Any]
     train: list[Example]
     test: list[Example]

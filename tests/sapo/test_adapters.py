@@ -109,7 +109,7 @@ def test_earlier_tasks_keep_their_blocks_and_the_lineage_names_all(
         assert torch.equal(last.b[name][:, : lora.r], first.b[name])
     assert [entry["task"] for entry in last.lineage["tasks"]] == ["t0", "t1", "t2"]
     card = (folders[-1] / "README.md").read_text()
-    assert "base_model: tiny_random" in card
+    assert "base_model: tiny_llama" in card
     assert "    Task two {2}." in card
 
 
@@ -126,7 +126,7 @@ def test_an_adapter_of_another_base_model_is_refused(
     tmp_path: Path, tiny_base: Path, new_model: Callable[[], PreTrainedModel], lora: Lora
 ) -> None:
     folder = saved(tmp_path, tiny_base, new_model, lora)
-    with pytest.raises(DataError, match="trained on base model tiny_random"):
+    with pytest.raises(DataError, match="trained on base model tiny_llama"):
         load_adapter(folder, "0" * 64)
 
 

@@ -1,10 +1,14 @@
-"""Where tasks come from. `embedded` are the ones inside two wheels of the Python package index."""
+"""Where tasks come from: `embedded` in two wheels of the package index, the `catalog` of SuperNI and TRACE, or a `folder`."""
 
 from pathlib import Path
+
+from sapo.benchmarks.catalog import task_folders
 
 EMBEDDED = Path(__file__).parent / "tasks"
 
 
-def known_tasks() -> set[str]:
-    """The names that a sequence may use."""
-    return {path.stem for path in EMBEDDED.glob("*.yaml")}
+def known_tasks(source: str) -> set[str]:
+    """The names that a sequence of this source may use; empty for `folder`, where they are found when it is read."""
+    if source == "embedded":
+        return {path.stem for path in EMBEDDED.glob("*.yaml")}
+    return set(task_folders()) if source == "catalog" else set()

@@ -1,5 +1,4 @@
-"""Where a task's candidate instructions come from.
+"""Where a task's candidate instructions come from: the repository's `bank`, the user's own file, or a language model's `api`.
 
-A source is a function (task, count) -> list of paraphrases; `bank` is the one that needs no language model.
 Whatever the source, `checks` decides which candidates may be used.
 """

@@ -12,18 +12,19 @@ from sapo.tasks import Task
 BANK = Path(__file__).parent / "texts"
 
 
-def from_bank(task: Task, count: int) -> list[str]:
-    """The first `count` paraphrases of the task's instruction.
+def from_bank(task: Task, count: int, folder: str | Path = BANK) -> list[str]:
+    """The first `count` paraphrases of the task's instruction that the bank in `folder` holds.
 
     Raises DataError when there is no bank for the task, it was written for another wording, it is too short, or an
     entry fails the checks.
     """
-    path = BANK / f"{task.name}.yaml"
+    path = Path(folder) / f"{task.name}.yaml"
     try:
         bank = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(
-            f"{path} is missing: write {count} paraphrases there, or choose a method with the selector 'original'"
+            f"{path} is missing: write {count} paraphrases there, ask a language model (paraphrase.source=api), "
+            "or choose a method with the selector 'original'"
         ) from None
     if bank["instruction_sha256"] != hashlib.sha256(task.instruction.encode()).hexdigest():
         raise DataError(

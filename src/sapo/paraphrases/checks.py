@@ -5,7 +5,8 @@ import unicodedata
 from collections.abc import Sequence
 
 MIN_RATIO, MAX_RATIO = 0.3, 3.0  # a candidate's length, in characters, relative to the original's
-SPECIAL = re.compile(r"<\|[^|<>]{1,40}\|>|</?s>|\[/?INST\]")
+SPECIAL = re.compile(r"<\|[^|<>]{1,40}\|>|</?(?:s|think)>|\[/?INST\]|<</?SYS>>")
+JOINED = r"[^\W\u3400-\u9fff\uf900-\ufaff]|-"  # what makes a label part of a longer word; Chinese puts no space around one
 
 
 def normalised(text: str) -> str:
@@ -15,7 +16,7 @@ def normalised(text: str) -> str:
 
 def keeps_label(text: str, label: str) -> bool:
     """Whether the label stands in the text verbatim and as a whole word."""
-    return re.search(rf"(?<![\w-]){re.escape(label)}(?![\w-])", text) is not None
+    return re.search(rf"(?<!{JOINED}){re.escape(label)}(?!{JOINED})", text) is not None
 
 
 def faults(candidate: object, original: str, labels: Sequence[str], accepted: Sequence[str] = ()) -> list[str]:
@@ -34,4 +35,6 @@ def faults(candidate: object, original: str, labels: Sequence[str], accepted: Se
         found.append(f"its length of {len(candidate)} characters is too far from the original's {len(original)}")
     if SPECIAL.search(candidate):
         found.append("it holds a control token of a chat template")
+    if any(unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\t" for c in candidate):
+        found.append("it holds a control character")
     return found

@@ -1,0 +1,181 @@
+"""Paraphrases from a language model behind any OpenAI-compatible endpoint, each one checked before it is kept.
+
+Key and address come from the environment alone (OPENAI_API_KEY, OPENAI_BASE_URL) and are never written anywhere.
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from sapo.files import DataError, read_json, sha256_json, write_json
+from sapo.paraphrases.asking import request_text
+from sapo.paraphrases.checks import faults
+from sapo.tasks import Task
+from sapo.wheels import cache_folder
+
+if TYPE_CHECKING:
+    from openai import OpenAI
+
+    from sapo.params import Paraphrase
+
+TRIES = 5  # questions for one candidate before it is given up
+RETRIES, TIMEOUT = 4, 120.0  # the client's own: repeats of a request that got no answer, seconds for one
+THINKING = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
+QUOTES = {'"': '"', "\u201c": "\u201d", "\u300c": "\u300d"}
+
+
+def from_api(task: Task, settings: "Paraphrase") -> tuple[list[str], dict[str, Any]]:
+    """`settings.count` paraphrases, and how they came to be: model, temperature, questions asked, answers rejected and why.
+
+    Accepted ones are kept under the cache folder until all are there, so that a crash does not pay for any twice.
+    Raises DataError without a key, for a request that the endpoint refuses, or when too few candidates pass the checks.
+    """
+    key = os.environ.get("OPENAI_API_KEY", "")
+    if not key:
+        raise DataError(
+            "paraphrase.source=api needs OPENAI_API_KEY in the environment (and OPENAI_BASE_URL for a server other than "
+            "OpenAI's; a local one takes any key); paraphrase.source=bank needs neither"
+        )
+    collection = _Collection(task, settings, _store(task, settings))
+    if missing := collection.missing():
+        _ask_all(collection, missing, key)
+    if missing := collection.missing():
+        reasons = "\n".join(f"  {count} x {reason}" for reason, count in Counter(collection.rejected).most_common(8))
+        raise DataError(
+            f"{task.name}: {settings.model} gave {settings.count - len(missing)} of {settings.count} usable paraphrases in "
+            f"{collection.asked} answers. Rejected:\n{reasons}\n"
+            "Those accepted are kept: run again for the rest, choose another paraphrase.model, or lower paraphrase.count"
+        )
+    shutil.rmtree(collection.store, ignore_errors=True)
+    about = {"model": settings.model, "temperature": settings.temperature, "asked": collection.asked}
+    return collection.texts(), about | {"rejected": dict(Counter(collection.rejected))}
+
+
+def _store(task: Task, settings: "Paraphrase") -> Path:
+    """Where accepted candidates wait: one folder for each instruction, labels, model, temperature, endpoint and request text."""
+    endpoint = os.environ.get("OPENAI_BASE_URL", "")
+    asked = [
+        request_text(task, 0),
+        task.name,
+        settings.model,
+        settings.temperature,
+        hashlib.sha256(endpoint.encode()).hexdigest(),
+    ]
+    return cache_folder() / "paraphrases" / sha256_json(asked)
+
+
+@dataclass
+class _Collection:
+    """The candidates accepted so far, one a slot; every method may be called from any thread."""
+
+    task: Task
+    settings: "Paraphrase"
+    store: Path
+    accepted: dict[int, str] = field(default_factory=dict)
+    rejected: list[str] = field(default_factory=list)
+    asked: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        for slot in range(self.settings.count):
+            path = self.store / f"{slot}.json"
+            if path.is_file():
+                self.offer(slot, read_json(path))
+
+    def missing(self) -> list[int]:
+        return [slot for slot in range(self.settings.count) if slot not in self.accepted]
+
+    def texts(self) -> list[str]:
+        return [self.accepted[slot] for slot in range(self.settings.count)]
+
+    def offer(self, slot: int, text: object) -> list[str]:
+        """Take the text for the slot, and keep it on disk, unless it has faults, which are returned."""
+        with self.lock:
+            if text is None:
+                return ["it is missing or cut off"]
+            found = faults(text, self.task.instruction, self.task.labels, list(self.accepted.values()))
+            if not found:
+                assert isinstance(text, str)
+                self.accepted[slot] = text
+                write_json(self.store / f"{slot}.json", text)
+        return found
+
+    def reject(self, reasons: Sequence[str]) -> None:
+        with self.lock:
+            self.rejected.append("; ".join(reasons))
+
+
+def _ask_all(collection: _Collection, slots: list[int], key: str) -> None:
+    from openai import OpenAI
+
+    settings = collection.settings
+    with (
+        OpenAI(api_key=key, max_retries=RETRIES, timeout=TIMEOUT) as client,
+        tqdm(total=settings.count, initial=settings.count - len(slots), desc=f"{collection.task.name}: paraphrases") as bar,
+        ThreadPoolExecutor(settings.concurrency) as pool,
+    ):
+        running = [pool.submit(_ask_for_one, client, collection, slot, bar, key) for slot in slots]
+        try:
+            for one in running:
+                one.result()
+        finally:
+            for one in running:
+                one.cancel()
+
+
+def _ask_for_one(client: "OpenAI", collection: _Collection, slot: int, bar: Any, key: str) -> None:
+    """Ask until a candidate for the slot passes the checks, at most TRIES times."""
+    import openai
+
+    settings = collection.settings
+    reasons: list[str] = []
+    for attempt in range(TRIES):
+        if collection.stop.is_set():
+            return
+        question = request_text(collection.task, slot + attempt * settings.count, reasons)
+        with collection.lock:
+            collection.asked += 1
+        try:
+            answer = client.chat.completions.create(
+                model=settings.model, messages=[{"role": "user", "content": question}], temperature=settings.temperature
+            )
+            reasons = collection.offer(slot, answer_text(answer))
+        except (openai.APIResponseValidationError, ValueError):
+            reasons = ["the answer is not valid JSON"]
+        except openai.APIError as error:  # after the client's own repeats
+            collection.stop.set()
+            status = getattr(error, "status_code", None)
+            said = f"{f'status {status}: ' if status else ''}{error.message}".replace(key, "***")
+            raise DataError(
+                f"{collection.task.name}: no answer from the endpoint ({said:.400}). Check OPENAI_API_KEY, OPENAI_BASE_URL "
+                f"and paraphrase.model = {settings.model}, then run again: the {len(collection.accepted)} accepted are kept"
+            ) from None
+        if not reasons:
+            bar.update()
+            return
+        collection.reject(reasons)
+
+
+def answer_text(answer: Any) -> str | None:
+    """The paraphrase in a chat completion, without a reasoning block or quotes around it; None where it is missing or cut off."""
+    choices = getattr(answer, "choices", None)
+    if not choices or choices[0].finish_reason == "length" or choices[0].message is None:
+        return None
+    text = choices[0].message.content
+    if not isinstance(text, str):
+        return None
+    text = THINKING.sub("", text).strip()
+    if len(text) > 1 and QUOTES.get(text[0]) == text[-1] and text[0] not in text[1:-1]:
+        text = text[1:-1].strip()
+    return text
