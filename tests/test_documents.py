@@ -25,10 +25,11 @@ def test_fault_22_every_path_that_a_document_names_exists(document: str) -> None
             assert found, f"{document} names {path}, which is not there"
 
 
-def test_fault_22_every_method_model_and_sequence_that_the_readme_names_is_a_file() -> None:
+def test_fault_22_every_choice_that_the_readme_names_is_a_file_and_every_file_is_named() -> None:
     text = (REPOSITORY / "README.md").read_text()
-    for method in re.findall(r"method=([\w,]+)", text):
-        for name in method.split(","):
-            assert (REPOSITORY / f"conf/method/{name}.yaml").is_file()
-    for path in (REPOSITORY / "conf/method").glob("*.yaml"):
-        assert f"`{path.stem}`" in text
+    for group in ("method", "model", "sequence", "recipe"):
+        for names in re.findall(rf"\b{group}=([\w,]+)", text):
+            for name in names.split(","):
+                assert (REPOSITORY / f"conf/{group}/{name}.yaml").is_file(), f"{group}={name}"
+        for path in (REPOSITORY / "conf" / group).glob("*.yaml"):
+            assert f"`{path.stem}`" in text, path

@@ -10,6 +10,7 @@ from sapo.files import DataError, output_folder, read_json, sha256_file, sha256_
 from sapo.wheels import Wheel, cache_folder, extract_member
 
 HASHED = {".safetensors", ".json", ".jinja"}
+WANTED = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]  # of a hub model: never a pickle, never code
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -119,9 +120,8 @@ def _make_random(architecture: str, folder: Path, seed: int) -> None:
 def _fetch_from_hub(model: "Model") -> None:
     from huggingface_hub import snapshot_download
 
-    wanted = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
     try:
-        snapshot_download(model.id, revision=model.revision, allow_patterns=wanted)
+        snapshot_download(model.id, revision=model.revision, allow_patterns=WANTED)
     except Exception as error:  # the hub's client has no common base for "not there", "gated" and "no network"
         raise DataError(
             f"model.id: cannot fetch {model.id} at {model.revision}: {error}\n"
@@ -134,11 +134,20 @@ def read_base(folder: str | Path) -> dict[str, Any]:
     return read_json(Path(folder) / "base.json")
 
 
-def _where(folder: str | Path) -> tuple[str, dict[str, Any]]:
+def _where(folder: str | Path) -> str:
+    """The local folder that holds the weights: what stages load never comes over the network."""
     about = read_base(folder)
     if about["source"] == "hub":
-        return about["id"], {"revision": about["revision"], "local_files_only": True}
-    return about["location"] or str(folder), {"local_files_only": True}
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import LocalEntryNotFoundError
+
+        try:
+            return snapshot_download(about["id"], revision=about["revision"], allow_patterns=WANTED, local_files_only=True)
+        except LocalEntryNotFoundError:
+            raise DataError(
+                f"{about['id']} at {about['revision']} is no longer in the Hugging Face cache: run `dvc repro -f base_model`"
+            ) from None
+    return about["location"] or str(folder)
 
 
 def device() -> str:
@@ -153,9 +162,8 @@ def load_model(folder: str | Path, dtype: str) -> "PreTrainedModel":
     import torch
     from transformers import AutoModelForCausalLM
 
-    name, options = _where(folder)
     model = AutoModelForCausalLM.from_pretrained(
-        name, dtype=getattr(torch, dtype), use_safetensors=True, trust_remote_code=False, device_map=None, **options
+        _where(folder), dtype=getattr(torch, dtype), use_safetensors=True, trust_remote_code=False, local_files_only=True
     )
     return model.to(device()).eval()  # type: ignore[arg-type]
 
@@ -164,8 +172,8 @@ def load_tokenizer(folder: str | Path) -> "PreTrainedTokenizerBase":
     """The tokenizer of models/base/. Raises DataError when it has no chat template."""
     from transformers import AutoTokenizer
 
-    name, options = _where(folder)
-    tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False, **options)
+    location = _where(folder)
+    tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=False, local_files_only=True)
     if not tokenizer.chat_template:
-        raise DataError(f"{name}: the tokenizer has no chat template; choose an instruction-tuned model")
+        raise DataError(f"{location}: the tokenizer has no chat template; choose an instruction-tuned model")
     return tokenizer

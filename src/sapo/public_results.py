@@ -1,5 +1,6 @@
 """Result files of the public SAPO implementation: one all_results.json a stage, one file with the base model's scores."""
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,7 +35,7 @@ def stage_folders(outputs: str | Path) -> list[tuple[str, Path]]:
 def rouge_l_scores(path: Path) -> dict[str, float]:
     """ROUGE-L of each data set in a result file (keys `..._rougeL_for_DATASET`, percent).
 
-    Raises DataError for a file that is missing, a value that is not a number, or two values for one data set.
+    Raises DataError for a file that is missing, a value that is not a finite number, or two values for one data set.
     """
     content = read_json(path)
     if not isinstance(content, dict):
@@ -43,8 +44,8 @@ def rouge_l_scores(path: Path) -> dict[str, float]:
     for key, value in content.items():
         if not (name := KEY.fullmatch(key)):
             continue
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise DataError(f"{path}: {key} is {value!r:.40}, not a number")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise DataError(f"{path}: {key} is {value!r:.40}, not a finite number")
         if scores.setdefault(name[1], value) != value:
             raise DataError(f"{path} has two values of ROUGE-L for {name[1]}: {scores[name[1]]} and {value}")
     return scores

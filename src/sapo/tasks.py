@@ -1,10 +1,13 @@
 """A task as the pipeline keeps it: data/tasks/TASK/{task.json,train.jsonl,test.jsonl}."""
 
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from sapo.files import DataError, read_json, read_jsonl, sha256_file, write_json, write_jsonl
+
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")  # JSON can spell one, no encoding can store it
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,8 @@ def check_example(row: Any, labels: list[str], where: str) -> Example:
     for key in ("sentence", "label"):
         if not isinstance(row[key], str) or not row[key].strip():
             raise DataError(f"{where}: '{key}' must be a text that is not empty, found {row[key]!r:.80}")
+        if LONE_SURROGATE.search(row[key]):
+            raise DataError(f"{where}: '{key}' holds half of a character (a lone surrogate): {row[key]!r:.80}")
     if labels and row["label"].strip() not in labels:
         raise DataError(f"{where}: label {row['label']!r:.80} is none of {', '.join(labels)}")
     return Example(row["sentence"].strip(), row["label"].strip())

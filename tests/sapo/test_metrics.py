@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -181,3 +183,15 @@ def test_fault_04_a_missing_stage_is_an_error(sequence: tuple[list[float], list[
     zero_shot, matrix = sequence
     with pytest.raises(DataError, match="square matrix"):
         continual_metrics(zero_shot, matrix[:-1])
+
+
+def test_fault_21_one_scorer_serves_all_rows_and_metrics_need_no_tokenizer(monkeypatch: pytest.MonkeyPatch) -> None:
+    def another(*_: Any, **__: Any) -> None:
+        raise AssertionError("a scorer a row")
+
+    monkeypatch.setattr("sapo.metrics.RougeScorer", another)
+    assert answer_scores(["a b", "c"] * 50, ["a b", "d"] * 50) == {"rouge_l": 50.0, "exact_match": 50.0}
+    code = "import sys, sapo.metrics; print({'transformers', 'tokenizers', 'torch'} & set(sys.modules))"
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2] / "src")}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.stdout == "set()\n", done.stderr

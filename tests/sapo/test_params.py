@@ -9,6 +9,7 @@ import pytest
 import yaml
 from dvc.utils.hydra import compose_and_dump
 
+from sapo.benchmarks import known_tasks
 from sapo.files import DataError
 from sapo.params import Params, check_task, load_params
 
@@ -16,6 +17,18 @@ REPOSITORY = Path(__file__).parents[2]
 CONF = REPOSITORY / "conf"
 COMMITTED: dict[str, Any] = yaml.safe_load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))
 CHOICES = [(path.parent.name, path.stem) for path in sorted(CONF.glob("*/*.yaml"))]
+SEQUENCES = [choice for group, choice in CHOICES if group == "sequence"]
+MODELS = [choice for group, choice in CHOICES if group == "model"]
+RECIPES = {"ni_seq_c1": "superni", "ni_seq_g1": "superni", "ni_seq_m1": "superni", "trace": "trace"}  # as published
+ORDERS = {
+    "default": ["reuters_r8", "election_tweets", "commonsense_qa", "xsum"],
+    "ni_seq_c1": ["task195", "task1310", "task273", "task611", "task224"],
+    "ni_seq_c1_small": ["task195", "task1310", "task273", "task224"],
+    "ni_seq_g1": ["task589", "task141", "task618", "task339", "task360"],
+    "ni_seq_m1": ["task195", "task360", "task611", "task002", "task224"],
+    "trace": ["C-STANCE", "FOMC", "MeetingBank", "Py150", "ScienceQA", "NumGLUE-cm"],
+    "trace_small": ["C-STANCE", "FOMC", "ScienceQA", "NumGLUE-cm"],
+}
 
 
 def compose(target: Path, *overrides: str) -> Path:
@@ -71,13 +84,14 @@ def test_the_committed_parameters_are_what_conf_composes_to(tmp_path: Path) -> N
 
 
 def test_conf_offers_every_kind_of_choice() -> None:
-    assert {group for group, _ in CHOICES} == {"method", "model", "sequence"}
+    assert {group for group, _ in CHOICES} == {"method", "model", "recipe", "sequence"}
 
 
 @pytest.mark.parametrize(("group", "choice"), CHOICES)
 def test_every_choice_in_conf_composes_and_validates(tmp_path: Path, group: str, choice: str) -> None:
     params = load_params(compose(tmp_path / "params.yaml", f"{group}={choice}"))
-    assert getattr(params, group).name == choice
+    if group != "recipe":  # which leaves no trace but its numbers
+        assert getattr(params, group).name == choice
 
 
 @pytest.mark.parametrize(("written", "value"), [("1e-4", 1e-4), ("0.00003", 3e-5), ("1E-6", 1e-6), ("1", 1.0)])
@@ -90,6 +104,114 @@ def test_the_default_sequence_is_in_the_order_of_the_file() -> None:
     assert isinstance(params, Params)
     assert params.sequence.order == list(COMMITTED["sequence"]["tasks"])
     assert params.sequence.order[-1] == params.sequence.last
+
+
+@pytest.mark.parametrize("choice", SEQUENCES)
+def test_every_sequence_lists_its_tasks_in_their_order(tmp_path: Path, choice: str) -> None:
+    sequence = load_params(compose(tmp_path / "params.yaml", f"sequence={choice}")).sequence
+    assert sequence.order == ORDERS[choice]
+    assert sequence.last == ORDERS[choice][-1]
+    assert [item.after for item in sequence.tasks.values()] == ["base", *ORDERS[choice][:-1]]
+    assert sequence.source == ("embedded" if choice == "default" else "catalog")
+    assert (REPOSITORY / sequence.path).exists(), "DVC watches it"
+
+
+@pytest.mark.parametrize("choice", RECIPES)
+def test_a_published_sequence_has_the_paper_s_numbers(tmp_path: Path, choice: str) -> None:
+    params = load_params(compose(tmp_path / "params.yaml", f"sequence={choice}"))
+    trace = choice == "trace"
+    assert (params.data.train_rows, params.data.test_rows) == ((3000, 3000) if trace else (1000, 1000))
+    assert params.data.url is None
+    assert params.select.rows == (1000 if trace else 250)
+    assert params.paraphrase.count == 20
+    assert (params.prompt.max_tokens, params.evaluate.max_new_tokens) == (1536, 128)
+    lora, train = params.lora, params.train
+    assert (lora.r, lora.alpha, lora.dropout) == (8, 32, 0.1)
+    assert (train.epochs, train.learning_rate, train.warmup_ratio) == (10, 1e-4, 0.05)
+    assert train.batch_size * train.gradient_accumulation == 64  # rows of one optimiser step
+
+
+@pytest.mark.parametrize("choice", SEQUENCES)
+def test_a_sequence_brings_the_numbers_of_its_recipe_and_of_nothing_else(tmp_path: Path, choice: str) -> None:
+    recipe = RECIPES.get(choice) or ("small" if choice.endswith("_small") else "default")
+    own = load_params(compose(tmp_path / "own.yaml", f"sequence={choice}")).model_dump()
+    named = load_params(compose(tmp_path / "named.yaml", f"recipe={recipe}")).model_dump()
+    assert own | {"sequence": named["sequence"]} == named
+
+
+@pytest.mark.parametrize("overrides", [("sequence=trace", "recipe=default"), ("recipe=default", "sequence=trace")])
+def test_a_recipe_that_is_asked_for_overrides_the_sequence_s_own(tmp_path: Path, overrides: tuple[str, ...]) -> None:
+    params = load_params(compose(tmp_path / "params.yaml", *overrides)).model_dump()
+    assert params["sequence"]["name"] == "trace"
+    assert params == load_params(REPOSITORY / "params.yaml").model_dump() | {"sequence": params["sequence"]}
+
+
+def test_a_number_that_is_asked_for_overrides_every_recipe(tmp_path: Path) -> None:
+    overrides = ("sequence=trace", "method=olora_sapo", "model=qwen3_8b", "data.train_rows=7", "paraphrase.source=api", "seed=3")
+    params = load_params(compose(tmp_path / "params.yaml", *overrides, "data.url=https://mirror.example/files"))
+    assert (params.data.train_rows, params.data.test_rows, params.seed) == (7, 3000, 3)
+    assert (params.method.name, params.model.name, params.paraphrase.source) == ("olora_sapo", "qwen3_8b", "api")
+    assert params.data.url == "https://mirror.example/files"
+
+
+@pytest.mark.parametrize("choice", MODELS)
+def test_every_hub_model_is_pinned_to_a_commit_and_small_in_memory(tmp_path: Path, choice: str) -> None:
+    model = load_params(compose(tmp_path / "params.yaml", f"model={choice}")).model
+    if model.source == "hub":
+        assert re.fullmatch("[0-9a-f]{40}", model.revision or "")
+        assert model.dtype == "bfloat16"
+        assert re.fullmatch(r"[\w-]+/[\w.-]+", model.id)
+    else:
+        assert choice in ("smollm2_135m", "tiny_llama", "tiny_qwen3")
+    thinks = "qwen3" in choice
+    assert model.template_options.get("enable_thinking", "not an option") == (False if thinks else "not an option")
+    assert model.target_modules == ["q_proj", "v_proj"]
+
+
+def test_every_catalogued_task_can_be_named_in_a_sequence(changed: Callable[..., Path]) -> None:
+    names = sorted(known_tasks("catalog"))
+    assert {task for order in ORDERS.values() for task in order} < {*names, *known_tasks("embedded")}
+    tasks = {name: {"after": previous} for previous, name in zip(["base", *names], names, strict=False)}
+    about = {"name": "all", "source": "catalog", "path": "catalog.json", "tasks": tasks, "last": names[-1]}
+    assert load_params(changed("sequence", about)).sequence.order == names
+
+
+@pytest.mark.parametrize(
+    ("source", "task"),
+    [("catalog", "task19"), ("catalog", "reuters_r8"), ("catalog", "fomc"), ("embedded", "task195"), ("embedded", "FOMC")],
+)
+def test_a_task_that_its_source_does_not_know_is_refused_by_name(changed: Callable[..., Path], source: str, task: str) -> None:
+    about = {"name": "mine", "source": source, "path": "x", "tasks": {task: {"after": "base"}}, "last": task}
+    known = sorted(known_tasks(source))
+    refused(changed("sequence", about), f"no task of source {source!r} is called {task!r}", known[0], known[-1])
+
+
+@pytest.mark.parametrize(
+    ("task", "safe"),
+    [
+        ("mine", True),
+        ("Code-150.v2", True),
+        ("7", True),
+        ("a" * 200, True),
+        ("xsum", True),
+        ("base", False),
+        ("", False),
+        ("../x", False),
+        (".hidden", False),
+        ("a b", False),
+        ("a/b", False),
+        ("{x}", False),
+        ("立场", False),
+        ("mine\n", False),
+    ],
+)
+def test_a_task_of_a_folder_may_have_any_safe_name(changed: Callable[..., Path], task: str, safe: bool) -> None:
+    about = {"name": "mine", "source": "folder", "path": "/some/folder", "tasks": {task: {"after": "base"}}, "last": task}
+    path = changed("sequence", about)
+    if safe:
+        assert load_params(path).sequence.order == [task]
+    else:
+        refused(path, f"{task!r} cannot be a task's name")
 
 
 @pytest.mark.parametrize("name", leaves(COMMITTED))
@@ -111,6 +233,11 @@ def test_an_unknown_key_is_named(changed: Callable[..., Path], name: str) -> Non
         ("train.epochs", 1.5),
         ("train.learning_rate", "fast"),
         ("data.train_rows", None),
+        ("data.url", 3),
+        ("paraphrase.path", None),
+        ("paraphrase.model", 4),
+        ("paraphrase.concurrency", 2.0),
+        ("sequence.path", None),
         ("method.paraphrases", "true"),
         ("method.name", 7),
         ("model.target_modules", "q_proj"),
@@ -132,6 +259,12 @@ def test_a_value_of_the_wrong_type_is_named(changed: Callable[..., Path], name: 
         ("prompt.max_tokens", 15),
         ("paraphrase.count", 0),
         ("paraphrase.source", "crowd"),
+        ("paraphrase.temperature", -0.1),
+        ("paraphrase.temperature", 2.1),
+        ("paraphrase.temperature", float("nan")),
+        ("paraphrase.concurrency", 0),
+        ("paraphrase.concurrency", 65),
+        ("sequence.source", "web"),
         ("select.rows", -1),
         ("select.batch_size", 0),
         ("method.selector", "lowest"),

@@ -64,6 +64,7 @@ def _is_whole(path: Path, blob: Blob) -> bool:
     if git_blob_id(path) == blob.id:
         return True
     print(f"{path} is damaged: fetching {blob.path} again", flush=True)
+    path.unlink()
     return False
 
 
@@ -89,6 +90,8 @@ def _fetch_one(base: str, blob: Blob, kept: Path, bar: Any) -> None:
         with tempfile.TemporaryDirectory(prefix=".partial-", dir=kept.parent) as scratch:
             partial = Path(scratch) / "file"
             _download(url, partial, _Progress(bar))
+            if not partial.is_file():
+                raise DataError(f"{url} is not a file")
             found = git_blob_id(partial)
             if found != blob.id:
                 raise DataError(

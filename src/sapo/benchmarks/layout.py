@@ -22,6 +22,8 @@ def language_of(text: str) -> str:
 
 def read_rows(path: Path, where: str, labels: list[str]) -> list[Example]:
     """Every row of a split, checked. Raises DataError that names `where` and the row."""
+    if not path.is_file():
+        raise DataError(f"{where} is missing")
     content = read_json(path)
     if not isinstance(content, list) or not content:
         raise DataError(f"{where}: expected a list of rows that is not empty")
@@ -29,7 +31,7 @@ def read_rows(path: Path, where: str, labels: list[str]) -> list[Example]:
 
 
 def check_about(instructions: Any, key: str, where: str) -> dict[str, Any]:
-    """A task's entry of instructions.json. Raises DataError that names `where` when it is missing or malformed."""
+    """A task's entry of instructions.json, outer white space removed. Raises DataError that names `where` when it is missing or malformed."""
     about = instructions.get(key) if isinstance(instructions, dict) else None
     if not isinstance(about, dict):
         raise DataError(f"{where} has no entry {key!r}")
@@ -41,7 +43,8 @@ def check_about(instructions: Any, key: str, where: str) -> dict[str, Any]:
         raise DataError(f"{where}, {key}: 'labels' must be a list of texts (empty for free answers), found {labels!r:.80}")
     if about.get("language", "en") not in ("en", "zh"):
         raise DataError(f"{where}, {key}: 'language' must be 'en' or 'zh', found {about['language']!r:.80}")
-    return about
+    cleaned = {"instruction": about["instruction"].strip(), "suffix": about["suffix"].strip()}
+    return about | cleaned | {"labels": [label.strip() for label in labels]}
 
 
 def make_task(
@@ -56,9 +59,9 @@ def make_task(
     shared = sum(example.sentence in tested for example in train)
     return Task(
         name=name,
-        instruction=about["instruction"].strip(),
-        suffix=about["suffix"].strip(),
-        labels=[label.strip() for label in about["labels"]],
+        instruction=about["instruction"],
+        suffix=about["suffix"],
+        labels=about["labels"],
         language=about.get("language") or language_of(about["instruction"] or about["suffix"]),
         max_new_tokens=None,
         source=source | {"train_rows_also_in_test": shared},

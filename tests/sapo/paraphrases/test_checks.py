@@ -73,6 +73,31 @@ def test_a_label_may_stand_between_any_signs(around: str) -> None:
     assert keeps_label(around.format("money-fx"), "money-fx")
 
 
+@pytest.mark.parametrize(
+    ("label", "text"), [("A", "输出A或B"), ("B", "输出A或B"), ("A", "A是支持"), ("B", "选B"), ("C", "A、B、C三项")]
+)
+def test_a_letter_between_chinese_characters_is_kept(label: str, text: str) -> None:
+    assert keeps_label(text, label)
+
+
+@pytest.mark.parametrize(
+    ("label", "text"), [("支持", "请回答支持或反对"), ("支持", "支持"), ("中立", "A.支持，B.反对，C.中立。")]
+)
+def test_a_chinese_label_needs_no_space_around_it(label: str, text: str) -> None:
+    assert keeps_label(text, label)
+
+
+@pytest.mark.parametrize("text", ["输出AB或C", "输出A1或B", "输出a或b", "输出Ａ或Ｂ", "输出甲或乙", "A-B的选择", "输出éA或B", ""])
+def test_fault_17_a_letter_within_a_word_is_not_kept_in_chinese_either(text: str) -> None:
+    assert not keeps_label(text, "A")
+
+
+def test_fault_17_a_chinese_paraphrase_that_loses_a_letter_is_refused() -> None:
+    original, labels = "判断文本的态度，选择一项：A.支持，B.反对，C.中立。输出A，B或者C。", ["A", "B", "C"]
+    assert faults("读完文本后回答态度：支持选A，反对选B，中立选C。", original, labels) == []
+    assert faults("读完文本后回答态度：支持选A，反对选B，否则中立。", original, labels) == ["it lacks the labels C"]
+
+
 @untimed
 @given(label=st.text(st.sampled_from("ab.*+?()[]{}|\\^$"), min_size=1, max_size=6))
 def test_a_label_of_signs_is_taken_literally(label: str) -> None:
@@ -91,12 +116,47 @@ def test_fault_17_a_candidate_that_is_too_short_or_too_long_is_refused(original:
     assert any("its length" in fault for fault in faults(filler * length, original, [])) == too_far
 
 
-@pytest.mark.parametrize("token", ["<|im_end|>", "<|im_start|>", "<|endoftext|>", "<s>", "</s>", "[INST]", "[/INST]"])
+@pytest.mark.parametrize(
+    "token",
+    [
+        "<|im_end|>",
+        "<|im_start|>",
+        "<|endoftext|>",
+        "<|start_header_id|>",
+        "<|eot_id|>",
+        "<s>",
+        "</s>",
+        "[INST]",
+        "[/INST]",
+        "<<SYS>>",
+        "<</SYS>>",
+        "<think>",
+        "</think>",
+    ],
+)
 def test_a_control_token_of_a_chat_template_is_refused(token: str) -> None:
     assert faults(f"{GOOD} {token}", ORIGINAL, LABELS) == ["it holds a control token of a chat template"]
 
 
-@pytest.mark.parametrize("text", ["{sentence}", '"quoted"', "a < b | c > d", "[see below]", "支持"])
+@untimed
+@given(sign=st.characters(categories=["Cc"], exclude_characters="\n\t"), place=st.integers(0, len(GOOD)))
+def test_a_control_character_is_refused(sign: str, place: int) -> None:
+    found = faults(f"{GOOD[:place]} {sign} {GOOD[place:]}", ORIGINAL, [])
+    assert found == ["it holds a control character"]
+
+
+def test_half_of_a_surrogate_pair_which_no_file_can_hold_is_refused() -> None:
+    assert faults(f"{GOOD} \ud83d", ORIGINAL, LABELS) == ["it holds a control character"]
+
+
+@pytest.mark.parametrize("white", ["\n", "\t", "\n\n\t- ", "\u3000", "\u00a0"])
+def test_white_space_is_no_control_character(white: str) -> None:
+    assert faults(GOOD.replace(" ", white), ORIGINAL, LABELS) == []
+
+
+@pytest.mark.parametrize(
+    "text", ["{sentence}", '"quoted"', "a < b | c > d", "[see below]", "支持", "<b>bold</b>", "[INSTANT]", "<sys> <thinking>"]
+)
 def test_fault_17_braces_quotes_and_other_scripts_are_no_fault(text: str) -> None:
     assert faults(f"{GOOD} {text}", ORIGINAL, LABELS) == []
 
