@@ -31,7 +31,10 @@ def read_rows(path: Path, where: str, labels: list[str]) -> list[Example]:
 
 
 def check_about(instructions: Any, key: str, where: str) -> dict[str, Any]:
-    """A task's entry of instructions.json, outer white space removed. Raises DataError that names `where` when it is missing or malformed."""
+    """A task's entry of instructions.json, outer white space removed.
+
+    Raises DataError that names `where` when it is missing or malformed.
+    """
     about = instructions.get(key) if isinstance(instructions, dict) else None
     if not isinstance(about, dict):
         raise DataError(f"{where} has no entry {key!r}")
