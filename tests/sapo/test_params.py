@@ -132,10 +132,14 @@ def test_a_published_sequence_has_the_paper_s_numbers(tmp_path: Path, choice: st
 
 
 @pytest.mark.parametrize("choice", SEQUENCES)
-def test_a_sequence_brings_the_numbers_of_its_recipe_and_of_nothing_else(tmp_path: Path, choice: str) -> None:
+def test_a_sequence_brings_the_numbers_of_its_recipe_and_those_it_states_itself(tmp_path: Path, choice: str) -> None:
     recipe = RECIPES.get(choice) or ("small" if choice.endswith("_small") else "default")
     own = load_params(compose(tmp_path / "own.yaml", f"sequence={choice}")).model_dump()
     named = load_params(compose(tmp_path / "named.yaml", f"recipe={recipe}")).model_dump()
+    stated = yaml.safe_load((CONF / "sequence" / f"{choice}.yaml").read_text(encoding="utf-8"))
+    if "defaults" in stated:
+        for section in stated.keys() - {"defaults", "sequence"}:
+            named[section] |= stated[section]
     assert own | {"sequence": named["sequence"]} == named
 
 

@@ -3,10 +3,8 @@
 Key and address come from the environment alone (OPENAI_API_KEY, OPENAI_BASE_URL) and are never written anywhere.
 """
 
-import hashlib
 import os
 import re
-import shutil
 import threading
 from collections import Counter
 from collections.abc import Sequence
@@ -14,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
@@ -30,7 +29,8 @@ if TYPE_CHECKING:
 
 TRIES = 5  # questions for one candidate before it is given up
 RETRIES, TIMEOUT = 4, 120.0  # the client's own: repeats of a request that got no answer, seconds for one
-THINKING = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
+THINKING = re.compile(r"\A.*</think>", re.DOTALL)  # some servers send it without its opening tag
+SECRET = 8  # a shorter key is a word for a local server, and may stand in any message
 QUOTES = {'"': '"', "\u201c": "\u201d", "\u300c": "\u300d"}
 
 
@@ -46,6 +46,9 @@ def from_api(task: Task, settings: "Paraphrase") -> tuple[list[str], dict[str, A
             "paraphrase.source=api needs OPENAI_API_KEY in the environment (and OPENAI_BASE_URL for a server other than "
             "OpenAI's; a local one takes any key); paraphrase.source=bank needs neither"
         )
+    if not (key.isascii() and key.isprintable()) or " " in key:
+        raise DataError("OPENAI_API_KEY holds characters that no key has (quotes or spaces from a paste?)")
+    _check_address(os.environ.get("OPENAI_BASE_URL", ""))
     collection = _Collection(task, settings, _store(task, settings))
     if missing := collection.missing():
         _ask_all(collection, missing, key)
@@ -56,21 +59,26 @@ def from_api(task: Task, settings: "Paraphrase") -> tuple[list[str], dict[str, A
             f"{collection.asked} answers. Rejected:\n{reasons}\n"
             "Those accepted are kept: run again for the rest, choose another paraphrase.model, or lower paraphrase.count"
         )
-    shutil.rmtree(collection.store, ignore_errors=True)
+    for path in collection.store.glob("*.json"):
+        path.unlink(missing_ok=True)
     about = {"model": settings.model, "temperature": settings.temperature, "asked": collection.asked}
     return collection.texts(), about | {"rejected": dict(Counter(collection.rejected))}
+
+
+def _check_address(url: str) -> None:
+    try:
+        address = urlsplit(url)
+        usable = not url or (address.scheme in ("http", "https") and address.hostname and address.port != 0)
+    except ValueError:
+        usable = False
+    if not usable:  # not shown: it may hold a password
+        raise DataError("OPENAI_BASE_URL is not an address such as https://host:port/v1")
 
 
 def _store(task: Task, settings: "Paraphrase") -> Path:
     """Where accepted candidates wait: one folder for each instruction, labels, model, temperature, endpoint and request text."""
     endpoint = os.environ.get("OPENAI_BASE_URL", "")
-    asked = [
-        request_text(task, 0),
-        task.name,
-        settings.model,
-        settings.temperature,
-        hashlib.sha256(endpoint.encode()).hexdigest(),
-    ]
+    asked = [request_text(task, 0, 0), task.name, settings.model, settings.temperature, endpoint]
     return cache_folder() / "paraphrases" / sha256_json(asked)
 
 
@@ -88,10 +96,16 @@ class _Collection:
     stop: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
-        for slot in range(self.settings.count):
-            path = self.store / f"{slot}.json"
-            if path.is_file():
-                self.offer(slot, read_json(path))
+        for path in sorted(
+            self.store.glob("*.json"), key=lambda path: path.stem.zfill(9)
+        ):  # of an earlier run, whatever its count was
+            try:
+                text = read_json(path)
+            except DataError:
+                path.unlink(missing_ok=True)
+                continue
+            if missing := self.missing():
+                self.offer(missing[0], text)
 
     def missing(self) -> list[int]:
         return [slot for slot in range(self.settings.count) if slot not in self.accepted]
@@ -130,6 +144,7 @@ def _ask_all(collection: _Collection, slots: list[int], key: str) -> None:
             for one in running:
                 one.result()
         finally:
+            collection.stop.set()
             for one in running:
                 one.cancel()
 
@@ -143,7 +158,7 @@ def _ask_for_one(client: "OpenAI", collection: _Collection, slot: int, bar: Any,
     for attempt in range(TRIES):
         if collection.stop.is_set():
             return
-        question = request_text(collection.task, slot + attempt * settings.count, reasons)
+        question = request_text(collection.task, slot, attempt, reasons)
         with collection.lock:
             collection.asked += 1
         try:
@@ -156,7 +171,9 @@ def _ask_for_one(client: "OpenAI", collection: _Collection, slot: int, bar: Any,
         except openai.APIError as error:  # after the client's own repeats
             collection.stop.set()
             status = getattr(error, "status_code", None)
-            said = f"{f'status {status}: ' if status else ''}{error.message}".replace(key, "***")
+            said = f"{f'status {status}: ' if status else ''}{error.message}"
+            if len(key) >= SECRET:
+                said = said.replace(key, "***")
             raise DataError(
                 f"{collection.task.name}: no answer from the endpoint ({said:.400}). Check OPENAI_API_KEY, OPENAI_BASE_URL "
                 f"and paraphrase.model = {settings.model}, then run again: the {len(collection.accepted)} accepted are kept"
@@ -169,13 +186,13 @@ def _ask_for_one(client: "OpenAI", collection: _Collection, slot: int, bar: Any,
 
 def answer_text(answer: Any) -> str | None:
     """The paraphrase in a chat completion, without a reasoning block or quotes around it; None where it is missing or cut off."""
-    choices = getattr(answer, "choices", None)
-    if not choices or choices[0].finish_reason == "length" or choices[0].message is None:
+    try:  # the client does not check what a server sends
+        text, ending = answer.choices[0].message.content, answer.choices[0].finish_reason
+    except (AttributeError, IndexError, KeyError, TypeError):
         return None
-    text = choices[0].message.content
-    if not isinstance(text, str):
+    if not isinstance(text, str) or ending == "length":
         return None
-    text = THINKING.sub("", text).strip()
+    text = THINKING.sub("", text).replace("\r\n", "\n").strip()
     if len(text) > 1 and QUOTES.get(text[0]) == text[-1] and text[0] not in text[1:-1]:
         text = text[1:-1].strip()
     return text

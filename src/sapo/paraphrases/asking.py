@@ -34,16 +34,20 @@ MANNERS = {
 }
 
 
-def request_text(task: Task, number: int, faults: Sequence[str] = ()) -> str:
-    """The request for one paraphrase; `number` picks the manner, `faults` says why the last answer was not taken."""
+def request_text(task: Task, slot: int, attempt: int, faults: Sequence[str] = ()) -> str:
+    """The request for the paraphrase of a slot; `faults` says why the last attempt's answer was not taken.
+
+    The manner changes with slot and attempt, and no two requests are the same, so that a deterministic server can serve too.
+    """
     labels = [label for label in task.labels if keeps_label(task.instruction, label)]
-    manner = MANNERS[task.language][number % len(MANNERS[task.language])]
+    manner = MANNERS[task.language][(slot + attempt) % len(MANNERS[task.language])]
+    variant = f"{slot + 1}.{attempt + 1}"
     longest = int(MAX_RATIO * len(task.instruction))
     if task.language == "zh":
         parts = [
             "下面三个引号之间是一条给语言模型的任务指令，指令之后会跟着要处理的文本。请换一种说法重写这条指令：任务、条件和答案的形式都不变。",
             f'"""\n{task.instruction}\n"""',
-            f"写法：{manner}。长度不超过 {longest} 个字符。",
+            f"写法（第 {variant} 稿）：{manner}。长度不超过 {longest} 个字符。",
             f"以下标签必须一字不差地保留：{'、'.join(labels)}。" if labels else "",
             f"上一次的答案不能用（{'；'.join(faults)}），请避免同样的问题。" if faults else "",
             "只输出重写后的指令，不要解释，不要引号，不要完成任务本身。",
@@ -53,7 +57,7 @@ def request_text(task: Task, number: int, faults: Sequence[str] = ()) -> str:
             "Between the triple quotes stands an instruction for a language model; the text that it is to work on follows it. "
             "Rewrite the instruction in other words. The task, its conditions and the form of the answer stay the same.",
             f'"""\n{task.instruction}\n"""',
-            f"Manner: {manner}. At most {longest} characters.",
+            f"Manner (version {variant}): {manner}. At most {longest} characters.",
             f"Keep these labels exactly as they are spelt: {', '.join(labels)}." if labels else "",
             f"Your last answer could not be used ({'; '.join(faults)}): avoid that." if faults else "",
             "Write the new instruction only: no explanation, no quotation marks, and do not carry out the task.",

@@ -220,6 +220,8 @@ def test_fault_08_paraphrasing_asks_once_for_each_candidate(endpoint: Endpoint, 
         "<b>Say</b> <script>alert('positive')</script> or <i>negative</i> & nothing <else>.",
         '"positive" or "negative": which of the two words is right here?',
         "\u201cpositive\u201d or \u201cnegative\u201d? Pick the one that fits it best.",
+        '"positive" where the reader liked it, and the other word where not: "negative"',
+        "\u201cpositive\u201d where the reader liked it, and the other word where not: \u201cnegative\u201d",
         "In two steps:\n\t1. read it;\n\t2. answer positive or negative.",
         "是 positive 还是 negative？请只回答其中一个词，不要解释，也不要加任何标点。 (Only one word, no more than that.)",
         "Is it \\positive\\ or /negative/? \U0001f642 Naïve readers may also ask.",
@@ -653,35 +655,32 @@ def test_the_stage_records_where_its_candidates_come_from(
 # what ought to be so, and is not yet
 
 
-@pytest.mark.xfail(strict=True, raises=(AttributeError, KeyError), reason="answer_text takes the shape of choices on trust")
 @pytest.mark.parametrize("found", ["abc", ["abc"], [None], {"0": {}}, [{"finish_reason": "stop", "message": "text"}]])
 def test_fault_17_choices_of_another_shape_are_asked_for_again(endpoint: Endpoint, found: Any) -> None:
     endpoint.first(choices(found))
     assert from_api(REVIEWS, wanted(1))[0] == [good(1)]
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="slot + attempt * count has the same rest where 10 divides count")
 def test_a_repeated_request_asks_for_another_manner_also_with_twenty_candidates(endpoint: Endpoint) -> None:
     endpoint.first(says(""), says(""))
     from_api(REVIEWS, wanted(20))
-    manners = [re.findall("^Manner: (.*)$", request.question, re.MULTILINE)[0] for request in endpoint.requests[:3]]
+    manners = [
+        re.findall(r"^Manner \(version [\d.]+\): (.*)$", request.question, re.MULTILINE)[0] for request in endpoint.requests[:3]
+    ]
     assert len(set(manners)) == 3
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="any ValueError is taken for an answer that is not JSON")
 def test_a_key_that_no_header_can_hold_is_named(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", f"\u201c{KEY}\u201d")
     assert "OPENAI_API_KEY" in fail(wanted(2))
 
 
-@pytest.mark.xfail(strict=True, reason="httpx2.InvalidURL is no openai.APIError")
 @pytest.mark.parametrize("address", ["http://localhost:port/v1", "http://[::1/v1"])
 def test_an_address_that_is_no_url_is_named(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     monkeypatch.setenv("OPENAI_BASE_URL", address)
     assert "OPENAI_BASE_URL" in fail(wanted(2))
 
 
-@pytest.mark.xfail(strict=True, raises=DataError, reason="only the first `count` slots of the store are looked at")
 def test_a_lower_count_takes_what_was_accepted_as_the_error_advises(endpoint: Endpoint) -> None:
     endpoint.script = lambda number: says("") if 2 <= number < 2 + TRIES else None
     assert "gave 5 of 6 usable" in fail(wanted(6))

@@ -1,7 +1,6 @@
 """The repository's own paraphrases pass its own checks, and a bank that does not fit is refused."""
 
 import hashlib
-import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +11,8 @@ import yaml
 
 from sapo.benchmarks import EMBEDDED, known_tasks
 from sapo.benchmarks.catalog import task_folders
-from sapo.benchmarks.layout import make_task
-from sapo.files import DataError
+from sapo.benchmarks.layout import check_about, make_task
+from sapo.files import DataError, read_json
 from sapo.paraphrases import bank
 from sapo.paraphrases.bank import from_bank
 from sapo.paraphrases.checks import SPECIAL, faults, normalised
@@ -45,7 +44,7 @@ def catalogued(name: str) -> Task:
     path = BENCHMARKS / benchmark / "instructions.json"
     if not path.is_file():
         pytest.skip(f"{path} is not there: the banks' fit to the published instructions is not checked")
-    return make_task(name, json.loads(path.read_text(encoding="utf-8"))[key], [], [], {}, (0, 0))
+    return make_task(name, check_about(read_json(path), key, str(path)), [], [], {}, (0, 0))
 
 
 def runs(text: str, length: int) -> set[str]:
