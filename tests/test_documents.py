@@ -28,7 +28,7 @@ def test_fault_22_every_path_that_a_document_names_exists(document: str) -> None
 def test_fault_22_every_choice_that_the_readme_names_is_a_file_and_every_file_is_named() -> None:
     text = (REPOSITORY / "README.md").read_text()
     for group in ("method", "model", "sequence", "recipe"):
-        for names in re.findall(rf"\b{group}=([\w,]+)", text):
+        for names in re.findall(rf"-S {group}=([\w,]+)", text):
             for name in names.split(","):
                 assert (REPOSITORY / f"conf/{group}/{name}.yaml").is_file(), f"{group}={name}"
         for path in (REPOSITORY / "conf" / group).glob("*.yaml"):

@@ -96,16 +96,18 @@ class _Collection:
     stop: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
-        for path in sorted(
-            self.store.glob("*.json"), key=lambda path: path.stem.zfill(9)
-        ):  # of an earlier run, whatever its count was
+        kept: dict[int, object] = {}  # of an earlier run, whatever its count was
+        for path in self.store.glob("*.json"):
             try:
-                text = read_json(path)
-            except DataError:
-                path.unlink(missing_ok=True)
-                continue
-            if missing := self.missing():
-                self.offer(missing[0], text)
+                kept[int(path.stem)] = read_json(path)
+            except (DataError, ValueError):
+                path.unlink(missing_ok=True)  # damaged: asked for again
+        beyond = [kept[slot] for slot in sorted(kept) if slot >= self.settings.count]
+        for slot in range(self.settings.count):
+            if slot in kept:
+                self.offer(slot, kept[slot])
+        for slot, text in zip(self.missing(), beyond, strict=False):
+            self.offer(slot, text)
 
     def missing(self) -> list[int]:
         return [slot for slot in range(self.settings.count) if slot not in self.accepted]

@@ -553,7 +553,6 @@ def test_what_was_paid_for_before_a_crash_is_not_asked_for_again(
     assert {good(number) for number in range(5)} < set(texts)
     check(texts, 12)
     assert stored(tmp_path) == []
-    assert not list((tmp_path / "cache" / "paraphrases").iterdir())
 
 
 def test_a_crash_after_the_last_answer_costs_nothing(endpoint: Endpoint, tmp_path: Path) -> None:
@@ -595,15 +594,10 @@ def test_a_half_written_candidate_is_not_used(endpoint: Endpoint, tmp_path: Path
 
 
 @pytest.mark.parametrize("content", [b"", b'"For reader', b"\xff\xfe"])
-def test_a_kept_candidate_that_is_no_json_is_an_error_that_names_the_file(
-    endpoint: Endpoint, tmp_path: Path, content: bytes
-) -> None:
+def test_a_kept_candidate_that_is_no_json_is_asked_for_again(endpoint: Endpoint, tmp_path: Path, content: bytes) -> None:
     fill(endpoint, 3)
     [damaged] = (tmp_path / "cache").rglob("1.json")
     damaged.write_bytes(content)
-    assert str(damaged) in fail(wanted(4))
-    assert endpoint.requests == []
-    damaged.unlink()
     assert from_api(REVIEWS, wanted(4))[0] == [good(0), good(100), good(2), good(101)]
 
 
