@@ -18,6 +18,7 @@ from sapo.tasks import load_task
 REPOSITORY = Path(__file__).parent.parent
 PAIR = """name: pair
 source: embedded
+path: src/sapo/benchmarks/tasks
 tasks:
   reuters_r8: {after: base}
   xsum: {after: reuters_r8}
@@ -146,7 +147,7 @@ def test_nothing_runs_twice_and_methods_come_back_from_the_run_cache(project: Pa
         ("train.no_such_key=1", "no_such_key"),
         ("train.learning_rate=fast", "train.learning_rate"),
         ("lora.dropout=1.5", "lora.dropout"),
-        ("+sequence.tasks.nonsense.after=xsum", "no task is called 'nonsense'"),
+        ("+sequence.tasks.nonsense.after=xsum", "is called 'nonsense'"),
     ],
 )
 def test_wrong_settings_stop_the_run_before_any_work(project: Path, override: str, message: str) -> None:

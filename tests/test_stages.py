@@ -56,7 +56,7 @@ def write_benchmark(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """conf/ with one more sequence, and the tasks and paraphrases that it names."""
     folder = tmp_path_factory.mktemp("stages")
     write_benchmark(folder / "mine")
@@ -81,12 +81,12 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-def run_all(workplace: Path, model: str, method: str) -> dict[str, Any]:
+def run_all(project: Path, model: str, method: str) -> dict[str, Any]:
     """What metrics/cl.json holds after all stages."""
     overrides = ["sequence=mine", f"model={model}", f"method={method}", "paraphrase.source=file", "paraphrase.count=2"]
-    overrides += [f"paraphrase.path={workplace}/paraphrases.yaml", "train.learning_rate=0.01", "train.checkpoints=1"]
+    overrides += [f"paraphrase.path={project}/paraphrases.yaml", "train.learning_rate=0.01", "train.checkpoints=1"]
     overrides += ["evaluate.max_new_tokens=3", "lora.save_dtype=float32"]
-    compose_and_dump("params.yaml", str(workplace / "conf"), None, "config", "", overrides)
+    compose_and_dump("params.yaml", str(project / "conf"), None, "config", "", overrides)
     prepare.prepare()
     base_model.base_model()
     evaluate.evaluate("base")
@@ -105,8 +105,8 @@ def read(path: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("model", ["tiny_qwen3", "tiny_llama"])
-def test_every_stage_of_every_method_runs_on_both_architectures(workplace: Path, model: str, method: str) -> None:
-    metrics = run_all(workplace, model, method)
+def test_every_stage_of_every_method_runs_on_both_architectures(project: Path, model: str, method: str) -> None:
+    metrics = run_all(project, model, method)
     assert (metrics["method"], metrics["model"], metrics["sequence"]) == (method, model, "mine")
     assert all(math.isfinite(metrics["rouge_l"][name]) for name in ("AP", "BWT", "FWT"))
     for task in ("colours", "stance"):
@@ -132,8 +132,8 @@ def test_every_stage_of_every_method_runs_on_both_architectures(workplace: Path,
         assert (scored(ids).logits - base(ids).logits).abs().max() > 1e-3
 
 
-def test_fault_17_a_task_without_an_instruction_keeps_it_and_asks_for_no_paraphrase(workplace: Path) -> None:
-    run_all(workplace, "tiny_llama", "lora_inc_sapo")
+def test_fault_17_a_task_without_an_instruction_keeps_it_and_asks_for_no_paraphrase(project: Path) -> None:
+    run_all(project, "tiny_llama", "lora_inc_sapo")
     assert read("data/paraphrases/Code-150.json") == {"task": "Code-150", "source": "none", "candidates": [""]}
     prompt = read("data/prompts/Code-150.json")
     assert (prompt["instruction"], prompt["chosen"], prompt["candidates"][0]["loss"]) == ("", 0, None)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from sapo.benchmarks import known_tasks
 from sapo.files import DataError
@@ -45,6 +45,9 @@ class Sequence(Section):
     def _chain(self) -> "Sequence":
         if not self.tasks:
             raise ValueError("tasks: a sequence needs at least one task")
+        defined = {"embedded": "src/sapo/benchmarks/tasks", "catalog": "src/sapo/benchmarks/catalog.json"}.get(self.source)
+        if defined and self.path != defined:
+            raise ValueError(f"path: source {self.source!r} is defined by {defined}; for tasks of your own use source 'folder'")
         known = known_tasks(self.source)
         previous = "base"
         for task, item in self.tasks.items():
@@ -70,6 +73,15 @@ class Data(Section):
     max_words: Positive
     seed: int
     url: str | None
+
+    @field_validator("url")
+    @classmethod
+    def _no_secret(cls, url: str | None) -> str | None:
+        if url and ("?" in url or "@" in url.partition("://")[2].partition("/")[0]):  # not shown: it would be in Git too
+            raise ValueError(
+                "a name, password or query cannot be part of it: give credentials as fsspec's own configuration does"
+            )
+        return url
 
 
 class Prompt(Section):

@@ -1,7 +1,9 @@
 """Prompts: the user turn, its chat rendering, its tokens. When one is too long the sentence is cut, nothing else."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from sapo.files import DataError
@@ -32,8 +34,8 @@ class PromptEncoder:
     """Renders user turns with the tokenizer's own chat template and encodes them, bounded to `max_tokens`.
 
     The template's part is encoded with its special tokens; the user's part never is, so that a text that happens to spell
-    one (`<|im_end|>`, `<s>`) stays text. The template's plain words next to it (`[INST] `) are encoded together with it,
-    as the tokenizer would join them.
+    one (`<|im_end|>`, `<s>`, `<think>`) stays text. The template's plain words next to it (`[INST] `) are encoded together
+    with it, so that a tokenizer that puts a space before a text puts none in between.
     """
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase", max_tokens: int, template_options: dict[str, Any]) -> None:
@@ -45,6 +47,9 @@ class PromptEncoder:
         if not found or SENTINEL in tail:
             raise DataError("the model's chat template does not show the user's text exactly once: it cannot be used here")
         self.head, self.tail = head, tail
+        added = tokenizer.added_tokens_decoder.values()
+        words = [re.escape(token.content) for token in added if not token.special and re.fullmatch("<.+>", token.content)]
+        self._spelled = re.compile("|".join(words) or "(?!)")  # control words that the tokenizer would keep whole in any text
         last = max((end for _, _, end in self._controls(head)), default=0)
         first = min((start for _, start, _ in self._controls(tail)), default=len(tail))
         self._head, self._tail = self._ids(head[:last]), self._ids(tail[first:])
@@ -67,7 +72,16 @@ class PromptEncoder:
     def _texts(self, texts: Sequence[str]) -> list[list[int]]:
         if not texts:
             return []
-        return self.tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        encoded = self._apart(list(texts))
+        for index, text in enumerate(texts):
+            cuts = [found.start() + 1 for found in self._spelled.finditer(text)]
+            if cuts:
+                pieces = [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+                encoded[index] = list(chain.from_iterable(self._apart(pieces)))
+        return encoded
+
+    def _apart(self, texts: list[str]) -> list[list[int]]:
+        return self.tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
 
     def _turns(self, turns: Sequence[str]) -> list[list[int]]:
         return self._texts([f"{self._before}{turn}{self._after}" for turn in turns])

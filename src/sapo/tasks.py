@@ -22,9 +22,8 @@ class Example:
 class Task:
     """What a task asks (instruction, answer-format suffix, permitted labels) and its rows.
 
-    `labels` is empty where the answer is free text. `max_new_tokens` bounds an answer where it is not
-    null (evaluate.max_new_tokens bounds all).
-    `source` records where the rows come from.
+    `labels` is empty where the answer is free text. `max_new_tokens`, where it is not null, bounds an answer
+    (evaluate.max_new_tokens bounds all). `source` records where the rows come from.
     """
 
     name: str

@@ -1,6 +1,7 @@
 """Runs of the public implementation: the same AP, BWT, FWT from its files, and an error for what is missing."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from sapo.metrics import continual_metrics
 from sapo.public_results import read_public_results, score_of
 
 REPOSITORY = Path(__file__).parents[2]
-PARITY = REPOSITORY.parent / "shared/parity/cl_metrics.json"
+PARITY = Path(os.environ.get("SAPO_PARITY") or REPOSITORY.parent / "shared/parity") / "cl_metrics.json"
 FOLDERS = ["task195", "task1310", "task273", "task611", "task224"]
 SETS = [
     "task195_sentiment140_classification",

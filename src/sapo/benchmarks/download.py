@@ -1,6 +1,6 @@
 """Files known by their Git blob id: fetched from any place that fsspec reads, verified, kept in the shared cache."""
 
-import hashlib
+import errno
 import os
 import tempfile
 import time
@@ -15,22 +15,13 @@ from fsspec.core import url_to_fs
 from tqdm import tqdm
 
 from sapo.benchmarks.catalog import Blob
-from sapo.files import DataError
+from sapo.files import DataError, git_blob_id
 from sapo.wheels import cache_folder
 
 AT_ONCE = 8  # files fetched at the same time
 TRIES = 3
 PAUSE = 1.0  # seconds before the second try; doubled for each further one
 CONNECT_TIMEOUT, READ_TIMEOUT = 20.0, 60.0  # seconds without a connection, without a byte
-
-
-def git_blob_id(path: Path) -> str:
-    """The id that Git gives the file: sha1 of "blob <size>", a zero byte and its content."""
-    digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
-    with path.open("rb") as stream:
-        while chunk := stream.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def fetch(base: str, blobs: Sequence[Blob]) -> dict[str, Path]:
@@ -116,6 +107,8 @@ def _download(url: str, target: Path, progress: _Progress) -> None:
         except (ImportError, ValueError) as error:  # a protocol that fsspec does not know, or whose package is missing
             raise DataError(f"data.url: {url} cannot be read: {error}") from error
         except (OSError, aiohttp.ClientError) as error:
+            if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+                raise  # the cache's fault, not the network's
             progress.absolute_update(0)
             hopeless = isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError)
             if hopeless or attempt == TRIES:

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from sapo.files import DataError, read_json
-from sapo.tasks import Example, Task, check_example
+from sapo.files import DataError, git_blob_id, read_json
+from sapo.tasks import LONE_SURROGATE, Example, Task, check_example
 
 CJK = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]")
 
@@ -46,6 +46,8 @@ def check_about(instructions: Any, key: str, where: str) -> dict[str, Any]:
         raise DataError(f"{where}, {key}: 'labels' must be a list of texts (empty for free answers), found {labels!r:.80}")
     if about.get("language", "en") not in ("en", "zh"):
         raise DataError(f"{where}, {key}: 'language' must be 'en' or 'zh', found {about['language']!r:.80}")
+    if LONE_SURROGATE.search("".join([about["instruction"], about["suffix"], *labels])):
+        raise DataError(f"{where}, {key}: a text holds half of a character (a lone surrogate)")
     cleaned = {"instruction": about["instruction"].strip(), "suffix": about["suffix"].strip()}
     return about | cleaned | {"labels": [label.strip() for label in labels]}
 
@@ -75,11 +77,12 @@ def make_task(
 
 def load_folder_tasks(names: Sequence[str], folder: str, rows: tuple[int, int]) -> Iterator[Task]:
     """Tasks of a folder of one's own in the same layout. Raises DataError for a missing or malformed file or row."""
-    instructions = Path(folder).expanduser() / "instructions.json"
+    instructions = Path(folder) / "instructions.json"
     if not instructions.is_file():
         raise DataError(f"sequence.path: {folder} holds no instructions.json")
     for name in names:
         about = check_about(read_json(instructions), name, str(instructions))
         used = {split: instructions.parent / name / f"{split}.json" for split in ("train", "test")}
         train, test = (read_rows(path, str(path), about["labels"]) for path in used.values())
-        yield make_task(name, about, train, test, {"folder": folder}, rows)
+        blobs = {f"{name}/{path.name}": git_blob_id(path) for path in used.values()}
+        yield make_task(name, about, train, test, {"git_blobs": blobs}, rows)

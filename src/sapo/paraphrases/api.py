@@ -37,7 +37,7 @@ QUOTES = {'"': '"', "\u201c": "\u201d", "\u300c": "\u300d"}
 def from_api(task: Task, settings: "Paraphrase") -> tuple[list[str], dict[str, Any]]:
     """`settings.count` paraphrases, and how they came to be: model, temperature, questions asked, answers rejected and why.
 
-    Accepted ones are kept under the cache folder until all are there, so that a crash does not pay for any twice.
+    Accepted ones are kept under the cache folder: neither a crash nor more rows nor a higher count pays for any twice.
     Raises DataError without a key, for a request that the endpoint refuses, or when too few candidates pass the checks.
     """
     key = os.environ.get("OPENAI_API_KEY", "")
@@ -59,10 +59,10 @@ def from_api(task: Task, settings: "Paraphrase") -> tuple[list[str], dict[str, A
             f"{collection.asked} answers. Rejected:\n{reasons}\n"
             "Those accepted are kept: run again for the rest, choose another paraphrase.model, or lower paraphrase.count"
         )
-    for path in collection.store.glob("*.json"):
-        path.unlink(missing_ok=True)
-    about = {"model": settings.model, "temperature": settings.temperature, "asked": collection.asked}
-    return collection.texts(), about | {"rejected": dict(Counter(collection.rejected))}
+    chosen = [collection.accepted[slot] for slot in range(settings.count)]
+    rejected = Counter(reason for one in chosen for reason in one["rejected"])
+    about = {"model": settings.model, "temperature": settings.temperature, "asked": len(chosen) + rejected.total()}
+    return [one["text"] for one in chosen], about | {"rejected": dict(rejected)}
 
 
 def _check_address(url: str) -> None:
@@ -84,52 +84,53 @@ def _store(task: Task, settings: "Paraphrase") -> Path:
 
 @dataclass
 class _Collection:
-    """The candidates accepted so far, one a slot; every method may be called from any thread."""
+    """The candidates accepted so far, one a slot: its text, and why earlier answers for the slot were rejected.
+
+    Every method may be called from any thread.
+    """
 
     task: Task
     settings: "Paraphrase"
     store: Path
-    accepted: dict[int, str] = field(default_factory=dict)
+    accepted: dict[int, dict[str, Any]] = field(default_factory=dict)
     rejected: list[str] = field(default_factory=list)
     asked: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
     stop: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
-        kept: dict[int, object] = {}  # of an earlier run, whatever its count was
+        kept: dict[int, dict[str, Any]] = {}  # of an earlier run, whatever its count was
         for path in self.store.glob("*.json"):
             try:
-                kept[int(path.stem)] = read_json(path)
-            except (DataError, ValueError):
+                one = read_json(path)
+                kept[int(path.stem)] = {"text": one["text"], "rejected": [str(reason) for reason in one["rejected"]]}
+            except (DataError, ValueError, TypeError, KeyError):
                 path.unlink(missing_ok=True)  # damaged: asked for again
         beyond = [kept[slot] for slot in sorted(kept) if slot >= self.settings.count]
         for slot in range(self.settings.count):
             if slot in kept:
-                self.offer(slot, kept[slot])
-        for slot, text in zip(self.missing(), beyond, strict=False):
-            self.offer(slot, text)
+                self.offer(slot, kept[slot]["text"], kept[slot]["rejected"])
+        for slot, one in zip(self.missing(), beyond, strict=False):
+            self.offer(slot, one["text"], one["rejected"])
 
     def missing(self) -> list[int]:
         return [slot for slot in range(self.settings.count) if slot not in self.accepted]
 
-    def texts(self) -> list[str]:
-        return [self.accepted[slot] for slot in range(self.settings.count)]
-
-    def offer(self, slot: int, text: object) -> list[str]:
+    def offer(self, slot: int, text: object, rejected: Sequence[str]) -> list[str]:
         """Take the text for the slot, and keep it on disk, unless it has faults, which are returned."""
         with self.lock:
             if text is None:
                 return ["it is missing or cut off"]
-            found = faults(text, self.task.instruction, self.task.labels, list(self.accepted.values()))
+            accepted = [one["text"] for one in self.accepted.values()]
+            found = faults(text, self.task.instruction, self.task.labels, accepted)
             if not found:
-                assert isinstance(text, str)
-                self.accepted[slot] = text
-                write_json(self.store / f"{slot}.json", text)
+                self.accepted[slot] = {"text": text, "rejected": list(rejected)}
+                write_json(self.store / f"{slot}.json", self.accepted[slot])
         return found
 
-    def reject(self, reasons: Sequence[str]) -> None:
+    def reject(self, reason: str) -> None:
         with self.lock:
-            self.rejected.append("; ".join(reasons))
+            self.rejected.append(reason)
 
 
 def _ask_all(collection: _Collection, slots: list[int], key: str) -> None:
@@ -157,6 +158,7 @@ def _ask_for_one(client: "OpenAI", collection: _Collection, slot: int, bar: Any,
 
     settings = collection.settings
     reasons: list[str] = []
+    rejected: list[str] = []
     for attempt in range(TRIES):
         if collection.stop.is_set():
             return
@@ -167,7 +169,7 @@ def _ask_for_one(client: "OpenAI", collection: _Collection, slot: int, bar: Any,
             answer = client.chat.completions.create(
                 model=settings.model, messages=[{"role": "user", "content": question}], temperature=settings.temperature
             )
-            reasons = collection.offer(slot, answer_text(answer))
+            reasons = collection.offer(slot, answer_text(answer), rejected)
         except (openai.APIResponseValidationError, ValueError):
             reasons = ["the answer is not valid JSON"]
         except openai.APIError as error:  # after the client's own repeats
@@ -183,7 +185,8 @@ def _ask_for_one(client: "OpenAI", collection: _Collection, slot: int, bar: Any,
         if not reasons:
             bar.update()
             return
-        collection.reject(reasons)
+        rejected.append("; ".join(reasons))
+        collection.reject(rejected[-1])
 
 
 def answer_text(answer: Any) -> str | None:

@@ -21,19 +21,22 @@ def from_bank(task: Task, count: int, folder: str | Path = BANK) -> list[str]:
     path = Path(folder) / f"{task.name}.yaml"
     try:
         bank = yaml.safe_load(path.read_text(encoding="utf-8"))
+        texts, written_for = bank["paraphrases"], bank["instruction_sha256"]
+    except (NotADirectoryError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError) as error:
+        raise DataError(f"{path} is not a bank, a mapping with `instruction_sha256` and `paraphrases`: {error!r}") from error
     except FileNotFoundError:
         raise DataError(
-            f"{path} is missing: write {count} paraphrases there, ask a language model (paraphrase.source=api), "
-            "or choose a method with the selector 'original'"
+            f"{path} is missing, there are no paraphrases of {task.name} here: give your own (paraphrase.source=file), "
+            "ask a language model (paraphrase.source=api), or choose a method without them (method=lora_inc)"
         ) from None
-    if bank["instruction_sha256"] != hashlib.sha256(task.instruction.encode()).hexdigest():
+    if written_for != hashlib.sha256(task.instruction.encode()).hexdigest():
         raise DataError(
             f"{path} was written for another wording of {task.name}'s instruction: adapt its paraphrases, then its hash"
         )
-    if len(bank["paraphrases"]) < count:
-        raise DataError(f"{path} holds {len(bank['paraphrases'])} paraphrases, paraphrase.count asks for {count}")
+    if len(texts) < count:
+        raise DataError(f"{path} holds {len(texts)} paraphrases, paraphrase.count asks for {count}")
     chosen: list[str] = []
-    for number, candidate in enumerate(bank["paraphrases"][:count], start=1):
+    for number, candidate in enumerate(texts[:count], start=1):
         found = faults(candidate, task.instruction, task.labels, chosen)
         if found:
             raise DataError(f"{path}, paraphrase {number}: {'; '.join(found)}")

@@ -21,7 +21,9 @@ def keeps_label(text: str, label: str) -> bool:
 
 def faults(candidate: object, original: str, labels: Sequence[str], accepted: Sequence[str] = ()) -> list[str]:
     """Why a candidate cannot be used beside the original and the ones already accepted; empty when it can."""
-    if not isinstance(candidate, str) or not normalised(candidate):
+    if not isinstance(candidate, str):
+        return ["it is not a text"]
+    if not normalised(candidate):
         return ["it is empty"]
     found = []
     if normalised(candidate) == normalised(original):

@@ -15,7 +15,7 @@ def from_file(task: Task, count: int, path: str) -> list[str]:
     Raises DataError for a missing or malformed file, too few paraphrases, or one that fails the checks.
     """
     try:
-        content = yaml.safe_load(Path(path).expanduser().read_text(encoding="utf-8"))
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise DataError(f"paraphrase.path: {path} cannot be read as YAML: {error}") from error
     listed = content.get(task.name) if isinstance(content, dict) else None

@@ -645,9 +645,6 @@ def test_the_stage_records_where_its_candidates_come_from(
     assert all(KEY.encode() not in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
 
 
-# what ought to be so, and is not yet
-
-
 @pytest.mark.parametrize("found", ["abc", ["abc"], [None], {"0": {}}, [{"finish_reason": "stop", "message": "text"}]])
 def test_fault_17_choices_of_another_shape_are_asked_for_again(endpoint: Endpoint, found: Any) -> None:
     endpoint.first(choices(found))

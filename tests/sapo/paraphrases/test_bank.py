@@ -1,6 +1,7 @@
 """The repository's own paraphrases pass its own checks, and a bank that does not fit is refused."""
 
 import hashlib
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from sapo.paraphrases.checks import SPECIAL, faults, normalised
 from sapo.tasks import Task
 
 REPOSITORY = Path(__file__).parents[3]
-BENCHMARKS = REPOSITORY.parent / "shared" / "benchmarks"
+BENCHMARKS = Path(os.environ.get("SAPO_BENCHMARKS") or REPOSITORY.parent / "shared" / "benchmarks")
 TASKS = sorted(known_tasks("embedded"))
 SEQUENCES = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in (REPOSITORY / "conf" / "sequence").glob("*.yaml")]
 # Py150 has no instruction that could be paraphrased
