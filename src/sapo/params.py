@@ -45,9 +45,6 @@ class Sequence(Section):
     def _chain(self) -> "Sequence":
         if not self.tasks:
             raise ValueError("tasks: a sequence needs at least one task")
-        defined = {"embedded": "src/sapo/benchmarks/tasks", "catalog": "src/sapo/benchmarks/catalog.json"}.get(self.source)
-        if defined and self.path != defined:
-            raise ValueError(f"path: source {self.source!r} is defined by {defined}; for tasks of your own use source 'folder'")
         known = known_tasks(self.source)
         previous = "base"
         for task, item in self.tasks.items():
@@ -62,6 +59,9 @@ class Sequence(Section):
             previous = task
         if self.last != previous:
             raise ValueError(f"last is {self.last!r} but the last task is {previous!r}")
+        defined = {"embedded": "src/sapo/benchmarks/tasks", "catalog": "src/sapo/benchmarks/catalog.json"}.get(self.source)
+        if defined and self.path != defined:
+            raise ValueError(f"path: source {self.source!r} is defined by {defined}; for tasks of your own use source 'folder'")
         return self
 
 

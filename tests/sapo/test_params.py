@@ -143,6 +143,22 @@ def test_a_sequence_brings_the_numbers_of_its_recipe_and_those_it_states_itself(
     assert own | {"sequence": named["sequence"]} == named
 
 
+@pytest.mark.parametrize("source", ["embedded", "catalog"])
+def test_a_path_that_the_source_would_not_read_is_refused(changed: Callable[..., Path], source: str) -> None:
+    task = "xsum" if source == "embedded" else "FOMC"
+    about = {"name": "x", "source": source, "path": "mine", "tasks": {task: {"after": "base"}}, "last": task}
+    refused(changed("sequence", about), "sequence", "use source 'folder'")
+
+
+@pytest.mark.parametrize("url", ["https://me:s3cr3t@host/files", "https://s3cr3t@host/files", "https://host/files?token=s3cr3t"])
+def test_a_secret_in_data_url_is_refused_and_not_shown(changed: Callable[..., Path], url: str) -> None:
+    with pytest.raises(DataError, match=r"data\.url: ") as caught:
+        load_params(changed("data.url", url))
+    assert "s3cr3t" not in str(caught.value)
+    for usable in (None, "../files", "~/a@b", "https://host/path@1", "s3://bucket/files"):
+        assert load_params(changed("data.url", usable)).data.url == usable
+
+
 @pytest.mark.parametrize("overrides", [("sequence=trace", "recipe=default"), ("recipe=default", "sequence=trace")])
 def test_a_recipe_that_is_asked_for_overrides_the_sequence_s_own(tmp_path: Path, overrides: tuple[str, ...]) -> None:
     params = load_params(compose(tmp_path / "params.yaml", *overrides)).model_dump()
@@ -176,7 +192,7 @@ def test_every_catalogued_task_can_be_named_in_a_sequence(changed: Callable[...,
     names = sorted(known_tasks("catalog"))
     assert {task for order in ORDERS.values() for task in order} < {*names, *known_tasks("embedded")}
     tasks = {name: {"after": previous} for previous, name in zip(["base", *names], names, strict=False)}
-    about = {"name": "all", "source": "catalog", "path": "catalog.json", "tasks": tasks, "last": names[-1]}
+    about = {"name": "all", "source": "catalog", "path": "src/sapo/benchmarks/catalog.json", "tasks": tasks, "last": names[-1]}
     assert load_params(changed("sequence", about)).sequence.order == names
 
 

@@ -14,9 +14,9 @@ import pytest
 
 from sapo.benchmarks import known_tasks
 from sapo.benchmarks.catalog import blob, catalog, default_url, task_folders
-from sapo.benchmarks.download import fetch, git_blob_id
+from sapo.benchmarks.download import fetch
 from sapo.benchmarks.published import load_catalog_tasks
-from sapo.files import DataError
+from sapo.files import DataError, git_blob_id
 from sapo.params import SAFE_NAME
 from sapo.tasks import Task
 

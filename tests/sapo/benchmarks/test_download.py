@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from sapo.benchmarks import download
 from sapo.benchmarks.catalog import Blob
-from sapo.benchmarks.download import AT_ONCE, TRIES, fetch, git_blob_id
-from sapo.files import DataError
+from sapo.benchmarks.download import AT_ONCE, TRIES, fetch
+from sapo.files import DataError, git_blob_id
 
 CONTENT = {"A/train.json": bytes(range(256)) * 3000, "A/test.json": b"[]\r\n", "B/train.json": "文本\n".encode(), "empty": b""}
 PATH = "A/train.json"

@@ -1,6 +1,7 @@
 """Tasks of a folder of one's own, in the layout of the SuperNI and TRACE files."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sapo.benchmarks.layout import language_of, load_folder_tasks, read_rows
-from sapo.files import DataError
+from sapo.files import DataError, git_blob_id
 from sapo.tasks import Example, Task, load_task, save_task
 
 ALL = (10**6, 10**6)  # more rows than any split here has
@@ -63,7 +64,8 @@ def test_a_task_with_labels_is_read_without_outer_white_space(folder: Path) -> N
         labels=["good", "bad"],
         language="en",
         max_new_tokens=None,
-        source={"folder": str(folder), "train_rows_also_in_test": 1},
+        source={"git_blobs": {f"mood/{split}.json": git_blob_id(folder / f"mood/{split}.json") for split in ("train", "test")}}
+        | {"train_rows_also_in_test": 1},
         train=[Example("a fine day", "good"), Example("rain, {rain} and rain", "bad"), Example("naïve café", "good")],
         test=[Example("a grey day", "bad"), Example("a fine day", "good")],
     )
@@ -137,11 +139,9 @@ def test_the_name_of_a_task_and_of_its_folder_may_be_in_any_script(folder: Path)
     assert (task.name, task.train) == ("情感", load(folder).train)
 
 
-def test_a_folder_may_be_given_below_the_home_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", str(folder.parent))
-    task = load(Path("~") / folder.name)
-    assert task.train == load(folder).train
-    assert task.source["folder"] == f"~/{folder.name}"
+def test_the_same_rows_in_another_folder_are_the_same_task(folder: Path, tmp_path: Path) -> None:
+    moved = Path(shutil.copytree(folder, tmp_path / "elsewhere"))
+    assert load(moved) == load(folder)  # so what was computed from them elsewhere is found in the cache
 
 
 def test_fault_03_files_rewritten_in_place_are_read_anew(folder: Path) -> None:

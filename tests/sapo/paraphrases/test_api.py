@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from paraphrase import paraphrase
-from sapo.files import DataError, write_json
+from sapo.files import DataError, read_json, write_json
 from sapo.params import Paraphrase
 from sapo.paraphrases import api
 from sapo.paraphrases.api import TRIES, from_api
@@ -202,7 +202,7 @@ def test_all_good_answers_are_kept_as_they_are(endpoint: Endpoint, tmp_path: Pat
     assert texts == [good(number) for number in range(4)]
     assert about == {"model": "some-model", "temperature": 0.6, "asked": 4, "rejected": {}}
     check(texts, 4)
-    assert stored(tmp_path) == []
+    assert [read_json(path)["text"] for path in stored(tmp_path)] == texts
 
 
 @pytest.mark.parametrize("concurrency", [1, 8])
@@ -549,18 +549,23 @@ def test_what_was_paid_for_before_a_crash_is_not_asked_for_again(
     endpoint.requests.clear()
     endpoint.script = lambda number: says(good(100 + number))
     texts, about = from_api(REVIEWS, wanted(12, concurrency))
-    assert len(endpoint.requests) == about["asked"] == 7
+    assert len(endpoint.requests) == 7
+    assert about["asked"] == 12
     assert {good(number) for number in range(5)} < set(texts)
     check(texts, 12)
-    assert stored(tmp_path) == []
+    endpoint.requests.clear()
+    again = from_api(REVIEWS, wanted(12, concurrency))  # the stage is run again, for more rows or another concurrency
+    assert (again, endpoint.requests) == ((texts, about), [])
 
 
 def test_a_crash_after_the_last_answer_costs_nothing(endpoint: Endpoint, tmp_path: Path) -> None:
     fill(endpoint, 3)
     [folder] = (tmp_path / "cache" / "paraphrases").iterdir()
-    write_json(folder / "3.json", good(3))
+    write_json(folder / "3.json", {"text": good(3), "rejected": ["it is empty"]})
     endpoint.always(error(500, "gone"))
-    assert from_api(REVIEWS, wanted(4))[0] == [good(number) for number in range(4)]
+    texts, about = from_api(REVIEWS, wanted(4))
+    assert texts == [good(number) for number in range(4)]
+    assert (about["asked"], about["rejected"]) == (5, {"it is empty": 1})
     assert endpoint.requests == []
 
 
@@ -578,7 +583,7 @@ def fill(endpoint: Endpoint, number: int, settings: Paraphrase | None = None) ->
 def test_a_kept_candidate_that_no_longer_passes_the_checks_is_not_used(endpoint: Endpoint, tmp_path: Path, content: Any) -> None:
     fill(endpoint, 3)
     [edited] = (tmp_path / "cache").rglob("1.json")
-    write_json(edited, content)
+    write_json(edited, {"text": content, "rejected": []})
     texts, _ = from_api(REVIEWS, wanted(4))
     assert texts == [good(0), good(100), good(2), good(101)]
     assert len(endpoint.requests) == 2
@@ -592,7 +597,7 @@ def test_a_half_written_candidate_is_not_used(endpoint: Endpoint, tmp_path: Path
     assert texts == [good(0), good(100), good(2), good(101)]
 
 
-@pytest.mark.parametrize("content", [b"", b'"For reader', b"\xff\xfe"])
+@pytest.mark.parametrize("content", [b"", b'"For reader', b"\xff\xfe", b"[]", b"3", b"{}", b'{"text": "For"}'])
 def test_a_kept_candidate_that_is_no_json_is_asked_for_again(endpoint: Endpoint, tmp_path: Path, content: bytes) -> None:
     fill(endpoint, 3)
     [damaged] = (tmp_path / "cache").rglob("1.json")
@@ -620,7 +625,7 @@ def test_fault_03_another_question_does_not_get_the_kept_answers(
     monkeypatch.setenv("OPENAI_BASE_URL", endpoint.url.replace("v1", path))
     texts, _ = from_api(task, wanted(4, **settings))
     assert texts == [good(100 + number) for number in range(4)]
-    assert len(stored(tmp_path)) == 3
+    assert len(stored(tmp_path)) == 3 + 4
     monkeypatch.setenv("OPENAI_BASE_URL", endpoint.url)
     assert from_api(REVIEWS, wanted(4, concurrency=2))[0] == [good(0), good(1), good(2), good(104)]
 

@@ -61,12 +61,6 @@ def test_white_space_around_a_paraphrase_is_removed(write: Write) -> None:
     assert found == ["Decide whether you find this review\npositive or negative.", "Judge it: positive or negative?"]
 
 
-def test_a_file_in_the_home_folder_is_found(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write({"reviews": GOOD})
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert from_file(REVIEWS, 3, "~/own.yaml") == GOOD
-
-
 def test_what_follows_the_wanted_ones_may_be_unfinished(write: Write) -> None:
     assert from_file(REVIEWS, 2, write({"reviews": [*GOOD[:2], None, ""]})) == GOOD[:2]
 
@@ -109,9 +103,9 @@ def test_a_list_that_is_too_short_is_refused(write: Write) -> None:
     ("entry", "fault"),
     [
         ("", "it is empty"),
-        (None, "it is empty"),
-        (3, "it is empty"),
-        (["positive", "negative"], "it is empty"),
+        (None, "it is not a text"),
+        (3, "it is not a text"),
+        (["positive", "negative"], "it is not a text"),
         (ORIGINAL.upper(), "it is the original"),
         (GOOD[0].replace(" ", "  "), "it is a duplicate"),
         ("Judge the review in front of you as good or negative.", "it lacks the labels positive"),
