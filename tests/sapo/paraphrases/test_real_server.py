@@ -19,7 +19,8 @@ from sapo.benchmarks.embedded import load_embedded_task
 from sapo.files import DataError
 from sapo.models import make_base
 from sapo.params import Model, Paraphrase
-from sapo.paraphrases.api import TRIES, from_api
+from sapo.paraphrases import api
+from sapo.paraphrases.api import from_api
 from sapo.paraphrases.checks import faults
 
 CONF = Path(__file__).parents[3] / "conf"
@@ -77,16 +78,16 @@ def test_what_a_real_model_answers_is_kept_when_it_is_good_and_named_when_it_is_
     settings = Paraphrase(source="api", count=1, path="", model=str(model), temperature=0.6, concurrency=1)
     for variable, value in {"OPENAI_BASE_URL": server, "OPENAI_API_KEY": "any", "SAPO_CACHE": str(tmp_path)}.items():
         monkeypatch.setenv(variable, value)
+    monkeypatch.setattr(api, "TRIES", 1)  # such a model rambles on for up to a minute
     refusal = ""
     try:
         candidates, about = from_api(task, settings)
     except DataError as error:
         refusal = str(error)
     if refusal:
-        assert f"gave 0 of 1 usable paraphrases in {TRIES} answers. Rejected:\n  " in refusal
-        assert " x it " in refusal
+        assert "gave 0 of 1 usable paraphrases in 1 answers. Rejected:\n  1 x it " in refusal
     else:
         assert len(candidates) == 1
         assert faults(candidates[0], task.instruction, task.labels) == []
         assert about["model"] == str(model)
-        assert about["asked"] == 1 + sum(about["rejected"].values()) <= TRIES
+        assert (about["asked"], about["rejected"]) == (1, {})
