@@ -109,7 +109,7 @@ def test_earlier_tasks_keep_their_blocks_and_the_lineage_names_all(
         assert torch.equal(last.b[name][:, : lora.r], first.b[name])
     assert [entry["task"] for entry in last.lineage["tasks"]] == ["t0", "t1", "t2"]
     card = (folders[-1] / "README.md").read_text()
-    assert "base_model: tiny_llama" in card
+    assert "base_model: llama" in card
     assert "    Task two {2}." in card
 
 
