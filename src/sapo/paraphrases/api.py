@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sapo.params import Paraphrase
 
 TRIES = 5  # questions for one candidate before it is given up
-RETRIES, TIMEOUT = 4, 120.0  # the client's own: repeats of a request that got no answer, seconds for one
+RETRIES, TIMEOUT = 4, 600.0  # the client's own: repeats of a request that got no answer, seconds for one (a local model is slow)
 THINKING = re.compile(r"\A.*</think>", re.DOTALL)  # some servers send it without its opening tag
 SECRET = 8  # a shorter key is a word for a local server, and may stand in any message
 QUOTES = {'"': '"', "\u201c": "\u201d", "\u300c": "\u300d"}
