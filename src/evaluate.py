@@ -3,56 +3,80 @@
 `evaluate base` is the zero-shot stage: the base model, every task under its original instruction.
 """
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sapo.adapters import fold, load_adapter
+from sapo.adapters import Adapter, fold, load_adapter
 from sapo.answers import generate
 from sapo.files import output_folder, read_json, write_json, write_jsonl
 from sapo.metrics import answer_scores, exact_match, rouge_l
-from sapo.models import load_model, load_tokenizer, read_base
-from sapo.params import check_task, load_params
-from sapo.prompts import PromptEncoder
+from sapo.models import load_model, load_tokenizer, read_base, weights_folder
+from sapo.parallel import is_main, shard
+from sapo.params import Params, check_task, load_params
+from sapo.prompts import Encoded, PromptEncoder
 from sapo.stage import run
 from sapo.tasks import Task, load_task
+from sapo.vllm_answers import vllm_engine
 
 
 def evaluate(stage: str) -> None:
     params = load_params()
-    tokenizer, model = load_tokenizer("models/base"), load_model("models/base", params.model.dtype)
+    tokenizer = load_tokenizer("models/base")
     earlier: list[dict[str, Any]] = []
+    adapter: Adapter | None = None
     learned: dict[str, str] = {}  # task -> the instruction it was trained with
     if stage != "base":
         check_task(params, stage)
         earlier = read_json(f"metrics/scores/{params.sequence.tasks[stage].after}.json")["rows"]
         adapter = load_adapter(Path("models") / stage, read_base("models/base")["fingerprint"])
-        fold(model, adapter)
         learned = {entry["task"]: entry["prompt"]["instruction"] for entry in adapter.lineage["tasks"]}
 
     encoder = PromptEncoder(tokenizer, params.prompt.max_tokens, params.model.template_options)
     stop = {encoder.end_of_turn, tokenizer.eos_token_id}
+    answers_of = answering(params, stage, adapter, encoder.end_of_turn)
 
     def answer(task: Task, instruction: str) -> list[str]:
         rows = encoder.encode(instruction, task.suffix, task.language, task.test, answers=False)
         length = min(task.max_new_tokens or params.evaluate.max_new_tokens, params.evaluate.max_new_tokens)
-        answers = generate(model, rows, stop, encoder.end_of_turn, length, params.evaluate.batch_size, task.name)
-        return [text.strip() for text in tokenizer.batch_decode(answers, skip_special_tokens=True)]
+        return [text.strip() for text in tokenizer.batch_decode(answers_of(rows, stop, length), skip_special_tokens=True)]
 
+    predictions: dict[str, tuple[Task, list[str]]] = {}  # file -> the task and its answers
     chosen, original = {}, {}
-    with output_folder(Path("data/predictions") / stage) as folder:
-        for name in params.sequence.order:
-            task = load_task(f"data/tasks/{name}")
-            instruction = learned.get(name, task.instruction)
-            predictions = answer(task, instruction)
-            write_predictions(folder / f"{name}.jsonl", task, predictions)
-            chosen[name] = original[name] = scores_of(task, predictions)
-            if instruction != task.instruction:
-                predictions = answer(task, task.instruction)
-                write_predictions(folder / f"{name}.original_prompt.jsonl", task, predictions)
-                original[name] = scores_of(task, predictions)
+    for name in params.sequence.order:
+        task = load_task(f"data/tasks/{name}")
+        instruction = learned.get(name, task.instruction)
+        answers = answer(task, instruction)
+        predictions[f"{name}.jsonl"] = task, answers
+        chosen[name] = original[name] = scores_of(task, answers)
+        if instruction != task.instruction:
+            answers = answer(task, task.instruction)
+            predictions[f"{name}.original_prompt.jsonl"] = task, answers
+            original[name] = scores_of(task, answers)
+        if is_main():
             print(f"after {stage}, {name}: {chosen[name]}", flush=True)
+    if not is_main():
+        return
+    with output_folder(Path("data/predictions") / stage) as folder:
+        for file, (task, answers) in predictions.items():
+            write_predictions(folder / file, task, answers)
     row = {"stage": stage, "scores": chosen, "scores_original_prompt": original}
     write_json(f"metrics/scores/{stage}.json", {"rows": [*earlier, row]})
+
+
+def answering(
+    params: Params, stage: str, adapter: Adapter | None, pad: int
+) -> Callable[[Sequence[Encoded], set[int], int], list[list[int]]]:
+    """What answers rows, given the stop tokens and the limit of new ones: the model of `stage` in the engine of the settings."""
+    limit = params.prompt.max_tokens + params.evaluate.max_new_tokens
+    if params.evaluate.engine == "vllm":
+        return vllm_engine(weights_folder("models/base"), params.model.dtype, Path("models") / stage if adapter else None, limit)
+    model = load_model("models/base", params.model.dtype, "cpu" if params.launch.shard else None)
+    if adapter:
+        fold(model, adapter)
+    if params.launch.shard:
+        shard(model)
+    return lambda rows, stop, length: generate(model, rows, stop, pad, length, params.evaluate.batch_tokens, stage)
 
 
 def scores_of(task: Task, predictions: list[str]) -> dict[str, float]:

@@ -1,11 +1,16 @@
 """select TASK: measure each candidate's loss under the model as it is now, choose one -> data/prompts/TASK.json."""
 
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from sapo.files import read_json, write_json
+from sapo.parallel import is_main
 from sapo.params import Params, check_task, load_params
+from sapo.search import search
 from sapo.selection import choose, ranks
 from sapo.stage import run
 from sapo.tasks import Task, load_task
@@ -17,48 +22,75 @@ def select(name: str) -> None:
     task = load_task(f"data/tasks/{name}")
     candidates: list[str] = read_json(f"data/paraphrases/{name}.json")["candidates"]
     selector, after = params.method.selector, params.sequence.tasks[name].after
-    losses = None
+    number = min(params.selection.rows, len(task.train))
+    kind = params.selection.search if selector == "sapo" else "exhaustive"  # the controls need every candidate's loss
+    chosen = 0
+    measured: list[dict[str, Any]] = [{"loss": None, "rows": 0, "rank": None} for _ in candidates]
     if selector != "original" and len(candidates) > 1:
-        losses = candidate_losses(params, task, candidates, after)
-    chosen = choose(selector, losses, params.seed) if losses else 0
-    ranked = ranks(losses) if losses else [None] * len(candidates)
-    rows = [
-        {"instruction": text, "original": index == 0, "loss": losses[index] if losses else None, "rank": ranked[index]}
-        for index, text in enumerate(candidates)
+        best, measured = measure(params, task, candidates, after, kind)
+        chosen = best if selector == "sapo" else choose(selector, [entry["loss"] for entry in measured], params.seed)
+    entries = [
+        {"instruction": text, "original": index == 0} | entry
+        for index, (text, entry) in enumerate(zip(candidates, measured, strict=True))
     ]
     prompt = {
         "task": name,
         "after": after,
         "selector": selector,
-        "rows": min(params.select.rows, len(task.train)),
+        "search": kind,
+        "rows": number,
         "chosen": chosen,
         "instruction": candidates[chosen],
         "original": task.instruction,
         "suffix": task.suffix,
         "language": task.language,
-        "candidates": rows,
+        "candidates": entries,
     }
-    write_json(f"data/prompts/{name}.json", prompt)
+    if is_main():
+        write_json(f"data/prompts/{name}.json", prompt)
 
 
-def candidate_losses(params: Params, task: Task, candidates: list[str], after: str) -> list[float]:
-    """The mean loss of every candidate over the task's first training rows, under the model after stage `after`."""
+def measure(params: Params, task: Task, candidates: list[str], after: str, kind: str) -> tuple[int, list[dict[str, Any]]]:
+    """The best candidate under the model after stage `after`; of each its mean loss (nats a token), on how many rows, its rank.
+
+    Candidates that the search has dropped were measured on fewer rows and have no rank.
+    """
     from sapo.adapters import fold, load_adapter
     from sapo.models import load_model, load_tokenizer, read_base
+    from sapo.parallel import shard
     from sapo.prompts import PromptEncoder
-    from sapo.scoring import prompt_loss
+    from sapo.scoring import RowLosses
 
     tokenizer = load_tokenizer("models/base")
-    model = load_model("models/base", params.model.dtype)
+    model = load_model("models/base", params.model.dtype, "cpu" if params.launch.shard else None)
     if after != "base":
         fold(model, load_adapter(Path("models") / after, read_base("models/base")["fingerprint"]))
+    if params.launch.shard:
+        shard(model)
     encoder = PromptEncoder(tokenizer, params.prompt.max_tokens, params.model.template_options)
-    examples = task.train[: params.select.rows]
-    losses = []
-    for candidate in tqdm(candidates, desc=f"{task.name}: loss of each candidate"):
+    examples = task.train[: params.selection.rows]
+    bar = tqdm(total=len(candidates) * len(examples), desc=f"{task.name}: {kind} search", unit="row", disable=not is_main())
+
+    def losses_of(candidate: str) -> Callable[[Sequence[int]], list[float]]:
         rows = encoder.encode(candidate, task.suffix, task.language, examples, answers=True)
-        losses.append(prompt_loss(model, rows, encoder.end_of_turn, params.select.batch_size))
-    return losses
+        row_losses = RowLosses(model, rows, encoder.end_of_turn, params.selection.batch_tokens)
+
+        def measured(indices: Sequence[int]) -> list[float]:
+            losses = row_losses(indices)
+            bar.update(len(indices))
+            return losses
+
+        return measured
+
+    best, losses = search(kind, [losses_of(candidate) for candidate in candidates], len(examples), params.selection.confidence)
+    bar.close()
+    tokens = [len(row.answer) for row in encoder.encode("", "", task.language, examples, answers=True)]
+    means = [math.fsum(of.values()) / sum(tokens[row] for row in of) for of in losses]
+    complete = [index for index, of in enumerate(losses) if len(of) == len(examples)]
+    rank = dict(zip(complete, ranks([means[index] for index in complete]), strict=True))
+    return best, [
+        {"loss": mean, "rows": len(of), "rank": rank.get(i)} for i, (mean, of) in enumerate(zip(means, losses, strict=True))
+    ]
 
 
 if __name__ == "__main__":

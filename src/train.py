@@ -11,6 +11,7 @@ from sapo.adapters import LINEAGE, WEIGHTS, fold, load_adapter, save_adapter, st
 from sapo.cards import model_card
 from sapo.files import output_folder, read_json, sha256_file, sha256_json
 from sapo.models import load_model, load_tokenizer, read_base
+from sapo.parallel import is_main, shard
 from sapo.params import Params, check_task, load_params
 from sapo.prompts import PromptEncoder
 from sapo.stage import run, versions
@@ -29,11 +30,14 @@ def train(name: str) -> None:
     task, prompt, base = load_task(f"data/tasks/{name}"), read_json(f"data/prompts/{name}.json"), read_base("models/base")
 
     # The model as it is now: earlier tasks' updates folded into the weights, so a step costs the same for every task.
-    tokenizer, model = load_tokenizer("models/base"), load_model("models/base", params.model.dtype)
+    tokenizer = load_tokenizer("models/base")
+    model = load_model("models/base", params.model.dtype, "cpu" if params.launch.shard else None)
     previous = load_adapter(Path("models") / after, base["fingerprint"]) if after != "base" else None
     if previous:
         fold(model, previous)
     adapted = new_lora(model, params.lora, params.model.target_modules, seed)
+    if params.launch.shard:
+        shard(model)
 
     encoder = PromptEncoder(tokenizer, params.prompt.max_tokens, params.model.template_options)
     rows = encoder.encode(prompt["instruction"], prompt["suffix"], prompt["language"], task.train, answers=True)
@@ -58,6 +62,8 @@ def train(name: str) -> None:
         orthogonal_weight=params.method.orthogonal_weight,
     )
 
+    if not is_main():
+        return
     learned: list[dict[str, Any]] = previous.lineage["tasks"] if previous else []
     learned = [*learned, {"task": name, "prompt": prompt, "rows": len(rows), "history": trained.history}]
     lineage = lineage_of(params, base) | {"tasks": learned}

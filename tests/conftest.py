@@ -50,7 +50,8 @@ def train_settings() -> Train:
     return Train(
         epochs=2,
         batch_size=4,
-        gradient_accumulation=1,
+        batch_tokens=400,
+        gradient_checkpointing=False,
         learning_rate=0.02,
         warmup_ratio=0.05,
         max_grad_norm=1.0,

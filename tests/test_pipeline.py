@@ -25,7 +25,7 @@ tasks:
 last: xsum
 """
 SMALL = [
-    *["sequence=pair", "model=tiny_llama", "data.train_rows=6", "data.test_rows=3", "paraphrase.count=2", "select.rows=4"],
+    *["sequence=pair", "model=tiny_llama", "data.train_rows=6", "data.test_rows=3", "paraphrase.count=2", "selection.rows=4"],
     *["prompt.max_tokens=900", "evaluate.max_new_tokens=4", "train.learning_rate=0.01"],
 ]
 

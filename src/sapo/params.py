@@ -144,9 +144,16 @@ class Paraphrase(Section):
     concurrency: Annotated[int, Field(ge=1, le=64)]
 
 
-class Select(Section):
+class Selection(Section):
+    """`rows`: the first training rows, on which candidates are measured. `search` and `confidence`: see sapo.search.
+
+    `batch_tokens` (here, in `train` and in `evaluate`): how many tokens, padding included, run through the model at a time.
+    """
+
     rows: Positive
-    batch_size: Positive
+    batch_tokens: Positive
+    search: Literal["exhaustive", "bounded", "race"]
+    confidence: Annotated[float, Field(gt=0.5, lt=1)]
 
 
 class Lora(Section):
@@ -157,9 +164,12 @@ class Lora(Section):
 
 
 class Train(Section):
+    """`batch_size`: rows an optimiser step. They run in pieces of at most `batch_tokens`, which changes memory, not results."""
+
     epochs: Positive
     batch_size: Positive
-    gradient_accumulation: Positive
+    batch_tokens: Positive
+    gradient_checkpointing: bool
     learning_rate: Annotated[float, Field(gt=0)]
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)]
     max_grad_norm: Annotated[float, Field(gt=0)]
@@ -167,8 +177,19 @@ class Train(Section):
 
 
 class Evaluate(Section):
-    batch_size: Positive
+    """`engine`: what answers; `vllm` is faster on a GPU and has to be installed."""
+
+    engine: Literal["transformers", "vllm"]
+    batch_tokens: Positive
     max_new_tokens: Positive
+
+
+class Launch(Section):
+    """How select, train and evaluate are started, and whether their processes share the frozen weights out."""
+
+    name: str
+    command: str
+    shard: bool
 
 
 class Params(Section):
@@ -179,10 +200,11 @@ class Params(Section):
     data: Data
     prompt: Prompt
     paraphrase: Paraphrase
-    select: Select
+    selection: Selection
     lora: Lora
     train: Train
     evaluate: Evaluate
+    launch: Launch
 
 
 def load_params(path: str | Path = "params.yaml") -> Params:

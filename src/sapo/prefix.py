@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from itertools import chain
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -14,16 +15,17 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 IGNORED = -100
+Prefix = list[tuple[Tensor, Tensor]]  # each layer's keys and values of the shared tokens, (1, heads, P, head size)
 
 
 @dataclass(frozen=True)
 class Batch:
     """B rows behind a prefix of P tokens. What follows it is padded on the left to L, answers on their left to K.
 
-    input_ids, position_ids: (B, L). attention_mask: (B, P + L). labels: (B, K), IGNORED where padded.
+    input_ids, position_ids: (B, L), without each answer's last token, which predicts nothing. attention_mask: (B, P + L).
+    labels: (B, K), IGNORED where padded; the last K input positions predict them.
     """
 
-    prefix_ids: Tensor
     input_ids: Tensor
     attention_mask: Tensor
     position_ids: Tensor
@@ -41,45 +43,65 @@ def prefix_length(rows: Sequence[Encoded]) -> int:
 
 
 def make_batch(rows: Sequence[Encoded], prefix: int, pad: int, device: str | torch.device = "cpu") -> Batch:
-    """The rows as tensors, the first `prefix` tokens (at least 1, shared by all) apart from the rest."""
-    rests = [[*row.prompt[prefix:], *row.answer] for row in rows]
+    """The rows as tensors, without their first `prefix` tokens (which all share; 0: whole rows)."""
+    rests = [[*row.prompt[prefix:], *row.answer[:-1]] for row in rows]
     length = max(map(len, rests))
     answer_length = max(len(row.answer) for row in rows)
     pads = torch.tensor([length - len(rest) for rest in rests])
     own = torch.arange(length) >= pads[:, None]
-    return Batch(
-        prefix_ids=torch.tensor([rows[0].prompt[:prefix]], device=device),
-        input_ids=torch.tensor([[pad] * (length - len(rest)) + rest for rest in rests], device=device),
-        attention_mask=torch.cat([torch.ones(len(rows), prefix, dtype=torch.bool), own], dim=1).long().to(device),
-        position_ids=(prefix + torch.arange(length) - pads[:, None]).clamp(min=prefix).to(device),
-        labels=torch.tensor([[IGNORED] * (answer_length - len(row.answer)) + row.answer for row in rows], device=device),
-    )
+    batch = {
+        "input_ids": torch.tensor([[pad] * (length - len(rest)) + rest for rest in rests]),
+        "attention_mask": torch.cat([torch.ones(len(rows), prefix, dtype=torch.bool), own], dim=1).long(),
+        "position_ids": (prefix + torch.arange(length) - pads[:, None]).clamp(min=prefix),
+        "labels": torch.tensor([[IGNORED] * (answer_length - len(row.answer)) + row.answer for row in rows], dtype=torch.long),
+    }
+    if torch.device(device).type == "cuda":  # from pinned memory a copy does not wait for the kernels before it
+        batch = {name: tensor.pin_memory().to(device, non_blocking=True) for name, tensor in batch.items()}
+    return Batch(**batch)
 
 
-def run_prefix(model: "PreTrainedModel", prefix_ids: Tensor) -> DynamicCache:
-    """Keys and values of the shared tokens, prefix_ids: (1, P). Gradients flow where they are enabled."""
-    return model(input_ids=prefix_ids, use_cache=True, logits_to_keep=1).past_key_values
+def run_prefix(model: "PreTrainedModel", shared: Sequence[int]) -> Prefix | None:
+    """Keys and values of the shared tokens, None where there are none. Gradients flow where they are enabled."""
+    if not shared:
+        return None
+    output = model(input_ids=torch.tensor([list(shared)], device=model.device), use_cache=True, logits_to_keep=1)
+    return [(layer.keys, layer.values) for layer in output.past_key_values.layers]
 
 
-def expand(cache: DynamicCache, rows: int) -> DynamicCache:
-    """A cache of batch size 1 seen as one of `rows` rows. The given one stays as it is: a forward call changes its own."""
-    layers: list[Any] = cache.layers
-    return DynamicCache([(layer.keys.expand(rows, -1, -1, -1), layer.values.expand(rows, -1, -1, -1)) for layer in layers])
+def detached(prefix: Prefix) -> Prefix:
+    """The same keys and values as leaves, which collect the gradients of as many batches as use them."""
+    return [(keys.detach().requires_grad_(), values.detach().requires_grad_()) for keys, values in prefix]
 
 
-def answer_logits(model: "PreTrainedModel", batch: Batch, prefix_cache: DynamicCache) -> Tensor:
+def backward_through(prefix: Prefix, leaves: Prefix) -> None:
+    """Hand the gradients that `detached(prefix)` has collected on to what the prefix was computed from, in one pass."""
+    pairs = zip(chain.from_iterable(prefix), chain.from_iterable(leaves), strict=True)
+    used = [(tensor, leaf.grad) for tensor, leaf in pairs if tensor.requires_grad and leaf.grad is not None]
+    if used:
+        torch.autograd.backward([tensor for tensor, _ in used], [gradient for _, gradient in used])
+
+
+def expand(prefix: Prefix | None, rows: int) -> DynamicCache | None:
+    """A cache of `rows` rows that all begin with the prefix; a forward call changes it, not the prefix."""
+    if prefix is None:
+        return None
+    return DynamicCache([(keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1)) for keys, values in prefix])
+
+
+def answer_logits(model: "PreTrainedModel", batch: Batch, prefix: Prefix | None) -> Tensor:
     """Logits in float32 that predict the answers' tokens, (B, K, vocabulary); nothing is computed for other positions."""
     output = model(
         input_ids=batch.input_ids,
         attention_mask=batch.attention_mask,
         position_ids=batch.position_ids,
-        past_key_values=expand(prefix_cache, len(batch.input_ids)),
-        use_cache=True,
-        logits_to_keep=batch.labels.shape[1] + 1,
+        past_key_values=expand(prefix, len(batch.input_ids)),
+        use_cache=prefix is not None,
+        logits_to_keep=max(batch.labels.shape[1], 1),
     )
-    return output.logits[:, :-1].float()
+    return output.logits[:, : batch.labels.shape[1]].float()  # rows without any answer keep no position
 
 
-def answer_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """The sum of the negative log likelihoods (nats) of all answer tokens."""
-    return torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="sum")
+def answer_losses(logits: Tensor, labels: Tensor) -> Tensor:
+    """Each row's sum of the negative log likelihoods (nats) of its answer's tokens, (B,)."""
+    losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none")
+    return losses.view(labels.shape).sum(dim=1)

@@ -6,32 +6,56 @@ from typing import TYPE_CHECKING
 import torch
 
 from sapo.files import DataError
-from sapo.prefix import answer_logits, answer_loss, make_batch, prefix_length, run_prefix
+from sapo.parallel import is_sharded, sum_over_ranks
+from sapo.pieces import my_pieces
+from sapo.prefix import answer_logits, answer_losses, make_batch, prefix_length, run_prefix
 from sapo.prompts import Encoded
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-@torch.no_grad()
-def prompt_loss(model: "PreTrainedModel", rows: Sequence[Encoded], pad: int, batch_size: int) -> float:
+class RowLosses:
+    """The losses of a task's rows under one prompt, measured when they are asked for; the shared prefix runs once.
+
+    `batch_tokens` bounds the padded tokens that run at a time.
+    """
+
+    def __init__(self, model: "PreTrainedModel", rows: Sequence[Encoded], pad: int, batch_tokens: int) -> None:
+        if not rows:
+            raise DataError("a prompt's loss needs at least one row")
+        self.model, self.rows, self.pad, self.batch_tokens = model, rows, pad, batch_tokens
+        self.prefix = prefix_length(rows)
+        self.lockstep = is_sharded(model)
+        with torch.no_grad():
+            self.cache = run_prefix(model, rows[0].prompt[: self.prefix])
+
+    @torch.no_grad()
+    def __call__(self, indices: Sequence[int]) -> list[float]:
+        """The negative log likelihood (nats) of each of these rows' answers, end of turn included, summed over its tokens.
+
+        Exact: the same to rounding for any batch_tokens, order and number of processes. Raises DataError for one that is
+        not finite.
+        """
+        losses = torch.zeros(len(self.rows), dtype=torch.float64, device=self.model.device)
+        for piece, counts in my_pieces(self.rows, indices, self.prefix, 0, self.batch_tokens, self.lockstep):
+            batch = make_batch([self.rows[index] for index in piece], self.prefix, self.pad, self.model.device)
+            measured = answer_losses(answer_logits(self.model, batch, self.cache), batch.labels)
+            if counts:
+                losses[piece] = measured.double()
+        every = sum_over_ranks(losses).tolist()
+        found = [every[index] for index in indices]
+        if not torch.isfinite(losses).all():
+            raise DataError(f"a prompt's loss is {sum(found)}: the model's weights or dtype cannot be used for scoring")
+        return found
+
+
+def prompt_loss(model: "PreTrainedModel", rows: Sequence[Encoded], pad: int, batch_tokens: int) -> float:
     """The mean negative log likelihood (nats a token) over all answer tokens, end of turn included, of all rows.
 
-    Exact: every token weighs the same, sums are in float64, so neither the batch size nor the rows' order matters
-    beyond rounding. Raises DataError for no rows or a result that is not finite.
+    Every token weighs the same. Raises DataError for no rows, no answers or a result that is not finite.
     """
-    if not rows:
-        raise DataError("a prompt's loss needs at least one row")
-    prefix = prefix_length(rows)
-    cache = None
-    total, tokens = 0.0, 0
-    by_length = sorted(rows, key=lambda row: len(row.prompt) + len(row.answer))
-    for start in range(0, len(rows), batch_size):
-        batch = make_batch(by_length[start : start + batch_size], prefix, pad, model.device)
-        cache = cache or run_prefix(model, batch.prefix_ids)
-        total += answer_loss(answer_logits(model, batch, cache), batch.labels).double().item()
-        tokens += sum(len(row.answer) for row in by_length[start : start + batch_size])
-    loss = total / tokens
-    if not torch.isfinite(torch.tensor(loss)):
-        raise DataError(f"a prompt's loss is {loss}: the model's weights or dtype cannot be used for scoring")
-    return loss
+    tokens = sum(len(row.answer) for row in rows)
+    if rows and not tokens:
+        raise DataError("a prompt's loss needs at least one answer token")
+    return sum(RowLosses(model, rows, pad, batch_tokens)(range(len(rows)))) / tokens

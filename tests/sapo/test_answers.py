@@ -15,7 +15,7 @@ def test_fault_07_answers_equal_those_of_generate_one_row_at_a_time(
     rows = encoder.encode("Say whether it is short.", "Answer yes or no.", "en", examples, answers=False)
     # A stop token that a random model does choose, so that rows finish at different times.
     first = [int(model(input_ids=torch.tensor([row.prompt])).logits[0, -1].argmax()) for row in rows]
-    free = generate(model, rows, {-1}, 0, 10, 5, "")
+    free = generate(model, rows, {-1}, 0, 10, 700, "")
     stop = {free[0][4], free[5][2]}
     config = GenerationConfig(max_new_tokens=10, do_sample=False, eos_token_id=sorted(stop), pad_token_id=0)
     expected = []
@@ -25,8 +25,8 @@ def test_fault_07_answers_equal_those_of_generate_one_row_at_a_time(
         expected.append(out[:-1] if out[-1] in stop else out)
     lengths = {len(answer) for answer in expected}
     assert len(lengths) > 1  # some rows were dropped early, or the test shows nothing
-    for batch_size in (1, 5, 64):
-        assert generate(model, rows, stop, 0, 10, batch_size, "") == expected
+    for batch_tokens in (1, 700, 100_000):
+        assert generate(model, rows, stop, 0, 10, batch_tokens, "") == expected
     assert [answer[0] for answer in free] == first
 
 
@@ -37,6 +37,6 @@ def test_fault_06_a_batch_costs_one_prefix_and_one_pass_a_token(
     rows = encoder.encode("Say whether it is short.", "Answer yes or no.", "en", examples, answers=False)
     shapes: list[tuple[int, ...]] = []
     model.get_input_embeddings().register_forward_pre_hook(lambda _, inputs: shapes.append(tuple(inputs[0].shape)))
-    generate(model, rows, {-1}, 0, 6, 64, "")
+    generate(model, rows, {-1}, 0, 6, 100_000, "")
     assert [shape[0] for shape in shapes] == [1, *[len(rows)] * 6]
     assert all(shape[1] == 1 for shape in shapes[2:])

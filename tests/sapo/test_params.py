@@ -84,7 +84,7 @@ def test_the_committed_parameters_are_what_conf_composes_to(tmp_path: Path) -> N
 
 
 def test_conf_offers_every_kind_of_choice() -> None:
-    assert {group for group, _ in CHOICES} == {"method", "model", "recipe", "sequence"}
+    assert {group for group, _ in CHOICES} == {"launch", "method", "model", "recipe", "sequence"}
 
 
 @pytest.mark.parametrize(("group", "choice"), CHOICES)
@@ -122,13 +122,13 @@ def test_a_published_sequence_has_the_paper_s_numbers(tmp_path: Path, choice: st
     trace = choice == "trace"
     assert (params.data.train_rows, params.data.test_rows) == ((3000, 3000) if trace else (1000, 1000))
     assert params.data.url is None
-    assert params.select.rows == (1000 if trace else 250)
+    assert params.selection.rows == (1000 if trace else 250)
     assert params.paraphrase.count == 20
     assert (params.prompt.max_tokens, params.evaluate.max_new_tokens) == (1536, 128)
     lora, train = params.lora, params.train
     assert (lora.r, lora.alpha, lora.dropout) == (8, 32, 0.1)
     assert (train.epochs, train.learning_rate, train.warmup_ratio) == (10, 1e-4, 0.05)
-    assert train.batch_size * train.gradient_accumulation == 64  # rows of one optimiser step
+    assert train.batch_size == 64  # rows of one optimiser step
 
 
 @pytest.mark.parametrize("choice", SEQUENCES)
@@ -285,8 +285,8 @@ def test_a_value_of_the_wrong_type_is_named(changed: Callable[..., Path], name: 
         ("paraphrase.concurrency", 0),
         ("paraphrase.concurrency", 65),
         ("sequence.source", "web"),
-        ("select.rows", -1),
-        ("select.batch_size", 0),
+        ("selection.rows", -1),
+        ("selection.batch_tokens", 0),
         ("method.selector", "lowest"),
         ("method.orthogonal_weight", -0.1),
         ("model.dtype", "int8"),
@@ -297,7 +297,7 @@ def test_a_value_of_the_wrong_type_is_named(changed: Callable[..., Path], name: 
         ("lora.dropout", 1.0),
         ("lora.dropout", -0.1),
         ("train.epochs", 0),
-        ("train.gradient_accumulation", 0),
+        ("train.batch_tokens", 0),
         ("train.learning_rate", 0.0),
         ("train.learning_rate", float("nan")),
         ("train.learning_rate", float("inf")),

@@ -77,8 +77,8 @@ def test_fault_15_gradient_accumulation_changes_neither_loss_nor_penalty(
     tmp_path: Path, new_model: Model, rows: list[Encoded], lora: Lora, train_settings: Train
 ) -> None:
     a = earlier(new_model, lora)
-    whole = train_settings.model_copy(update={"batch_size": 12, "gradient_accumulation": 1})
-    parts = train_settings.model_copy(update={"batch_size": 3, "gradient_accumulation": 4})
+    whole = train_settings.model_copy(update={"batch_size": 12, "batch_tokens": 100_000})
+    parts = train_settings.model_copy(update={"batch_size": 12, "batch_tokens": 300})
     one = run(new_model, rows, lora, whole, tmp_path / "a", earlier_a=a, orthogonal_weight=0.5)
     four = run(new_model, rows, lora, parts, tmp_path / "b", earlier_a=a, orthogonal_weight=0.5)
     assert losses(four) == pytest.approx(losses(one), rel=1e-4)

@@ -1,0 +1,158 @@
+"""What the benchmarks share: their options, the model, tasks and rows they run on, the record of a run."""
+
+import argparse
+import os
+import platform
+import subprocess
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+
+import psutil
+import torch
+import transformers
+from dvc.utils.hydra import compose_and_dump
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from sapo.benchmarks.published import load_catalog_tasks
+from sapo.files import output_folder, sha256_json, write_json
+from sapo.models import load_model, load_tokenizer, make_base
+from sapo.params import Params, load_params
+from sapo.prompts import Encoded, PromptEncoder
+from sapo.stage import versions
+from sapo.tasks import Task
+
+HERE = Path(__file__).resolve().parent
+REPOSITORY = HERE.parent
+WORK = HERE / ".work"  # what the benchmarks make for themselves; not in Git
+transformers.utils.logging.set_verbosity_error()
+warnings.simplefilter("ignore", FutureWarning)  # of the libraries, about their own names
+transformers.utils.logging.disable_progress_bar()
+
+
+def options(doc: str, **defaults: Any) -> argparse.ArgumentParser:
+    """A parser with what every benchmark takes; `defaults` by the options' names."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tasks", nargs="+", help="catalogued tasks (default: %(default)s)")
+    parser.add_argument("--rows", type=int, help="rows of each task (default: %(default)s)")
+    parser.add_argument("--repeats", type=int, default=3, help="timed runs of each side (default: %(default)s)")
+    url = os.environ.get("SAPO_BENCHMARKS_URL")
+    parser.add_argument("--url", default=url, help="folder or URL that holds SUPERNI/ and TRACE/ (default: where published)")
+    about = "any setting of conf/, as for `dvc exp run`; may be repeated"
+    parser.add_argument("-S", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help=about)
+    parser.add_argument("--name", help="the result is results/NAME.json (default: %(default)s)")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    parser.set_defaults(**defaults)
+    return parser
+
+
+def once(overrides: Sequence[str]) -> list[str]:
+    """KEY=VALUE (or ~KEY) with each key once: the last one."""
+    return list({item.partition("=")[0]: item for item in overrides}.values())
+
+
+def compose(overrides: Sequence[str], *defaults: str) -> Params:
+    """The settings of conf/ with `defaults`, then `overrides` (KEY=VALUE)."""
+    path = WORK / f"params-{os.getpid()}.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        compose_and_dump(path, str(REPOSITORY / "conf"), None, "config", "", once([*defaults, *overrides]))
+        return load_params(path)
+    finally:
+        path.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """The settings, and what they make: the base model's folder, its tokenizer and prompt encoder."""
+
+    params: Params
+    folder: Path
+    tokenizer: PreTrainedTokenizerBase
+    encoder: PromptEncoder
+
+    @property
+    def pad(self) -> int:
+        return self.encoder.end_of_turn
+
+    def model(self) -> PreTrainedModel:
+        """The base model, loaded anew."""
+        return load_model(self.folder, self.params.model.dtype)
+
+    def rows(self, task: Task, instruction: str | None = None, split: str = "train") -> list[Encoded]:
+        """The rows of a split as tokens; training rows with their answers."""
+        text = task.instruction if instruction is None else instruction
+        return self.encoder.encode(text, task.suffix, task.language, getattr(task, split), answers=split == "train")
+
+
+def set_up(overrides: Sequence[str]) -> Setup:
+    """The base model and its encoder. Recipe `small`, prompts of up to 1536 tokens, no dropout, unless `overrides` differ."""
+    params = compose(overrides, "recipe=small", "prompt.max_tokens=1536", "lora.dropout=0.0")
+    folder = WORK / "models" / f"{params.model.name}-{sha256_json(params.model.model_dump())[:12]}"
+    if not folder.is_dir():
+        with output_folder(folder) as made:
+            make_base(params.model, made, params.seed)
+    tokenizer = load_tokenizer(folder)
+    return Setup(params, folder, tokenizer, PromptEncoder(tokenizer, params.prompt.max_tokens, params.model.template_options))
+
+
+def load_tasks(names: Sequence[str], url: str | None, rows: int) -> list[Task]:
+    """Catalogued tasks with their first rows; their files are fetched, verified and kept as the prepare stage does it."""
+    return list(load_catalog_tasks(names, url, (rows, rows)))
+
+
+def record(arguments: argparse.Namespace, params: Params, results: Sequence[Mapping[str, Any]], name: str = "") -> None:
+    """Write results/NAME.json: what ran where, with which settings, and every single figure."""
+    describe = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    about = {
+        "arguments": {key: value for key, value in vars(arguments).items() if key not in ("url", "child")},
+        "code": subprocess.run(describe, cwd=REPOSITORY, capture_output=True, text=True).stdout.strip(),
+        "versions": versions() | {name: found for name in ("accelerate", "trl", "lm_eval") if (found := _version(name))},
+        "machine": machine() | {"dtype": params.model.dtype},
+        "settings": params.model_dump(include={"seed", "model", "data", "prompt", "selection", "lora", "train", "evaluate"}),
+        "results": results,
+    }
+    about["settings"]["data"].pop("url")  # a path of this machine
+    path = HERE / "results" / f"{name or arguments.name}.json"
+    write_json(path, about)
+    print(f"written to {path.relative_to(REPOSITORY)}")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def machine() -> dict[str, Any]:
+    """What times depend on: processor, cores, threads, memory, accelerator."""
+    cpuinfo = Path("/proc/cpuinfo")
+    names = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")] if cpuinfo.is_file() else []
+    return {
+        "cpu": names[0].partition(":")[2].strip() if names else platform.processor() or platform.machine(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print the rows under their keys, one column a key."""
+    texts = [[f"{value:.3g}" if isinstance(value, float) else str(value) for value in row.values()] for row in rows]
+    lines = [list(rows[0]), *texts]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    print()
+    for line in lines:
+        print("  ".join(text.rjust(width) for text, width in zip(line, widths, strict=True)))
+    print()
