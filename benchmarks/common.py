@@ -85,7 +85,10 @@ class Setup:
 
     def model(self) -> PreTrainedModel:
         """The base model, loaded anew."""
-        return load_model(self.folder, self.params.model.dtype)
+        model = load_model(self.folder, self.params.model.dtype)
+        for parameter in model.parameters():  # out of the mapped file, whose pages would else count as the first run's memory
+            parameter.data = parameter.data.clone()
+        return model
 
     def rows(self, task: Task, instruction: str | None = None, split: str = "train") -> list[Encoded]:
         """The rows of a split as tokens; training rows with their answers."""

@@ -3,6 +3,8 @@
 import os
 from typing import TYPE_CHECKING
 
+from sapo.files import DataError
+
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
@@ -53,8 +55,10 @@ def shard(model: "PreTrainedModel") -> None:
     """Spread the frozen weights over the processes (FSDP2, layer by layer); trainable ones stay whole in each of them.
 
     The weights are to be on the processor: each layer is moved to the device as it is divided. Every process must then run
-    the same number of forward passes, since each pass gathers the weights from all of them.
+    the same number of forward passes, since each pass gathers the weights from all of them. Raises DataError for one process.
     """
+    if world() == 1:
+        raise DataError("launch.shard needs several processes: see conf/launch/fsdp.yaml")
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
