@@ -33,14 +33,20 @@ def report() -> None:
     PLOTS.mkdir(exist_ok=True)
     scores = [{"stage": row["stage"], "task": task, **rounded(row["scores"][task])} for row in rows for task in order]
     candidates = [
-        {"task": entry["task"], "candidate": number, "loss": candidate["loss"], "chosen": number == entry["prompt"]["chosen"]}
+        {
+            "task": entry["task"],
+            "candidate": number,
+            "loss": candidate["loss"],
+            "rows": candidate["rows"],
+            "chosen": number == entry["prompt"]["chosen"],
+        }
         for entry in lineage["tasks"]
         for number, candidate in enumerate(entry["prompt"]["candidates"])
         if candidate["loss"] is not None
     ]
     training = [{"task": e["task"], "step": int(h["step"]), "loss": h["loss"]} for e in lineage["tasks"] for h in e["history"]]
     write_csv(PLOTS / "scores.csv", ["stage", "task", *METRICS], scores)
-    write_csv(PLOTS / "candidates.csv", ["task", "candidate", "loss", "chosen"], candidates)
+    write_csv(PLOTS / "candidates.csv", ["task", "candidate", "loss", "rows", "chosen"], candidates)
     write_csv(PLOTS / "training.csv", ["task", "step", "loss"], training)
 
     title = f"{params.method.name}, {params.model.name}, sequence {params.sequence.name}"

@@ -49,8 +49,11 @@ def lineage(losses: list[float] | None) -> dict[str, Any]:
     """Three candidates a task, of which the second is chosen; without losses the original alone."""
     tasks = []
     for number, task in enumerate(ORDER):
-        candidates = [{"instruction": f"wording {i}", "loss": loss + number} for i, loss in enumerate(losses or [])]
-        prompt = {"chosen": 1 if losses else 0, "candidates": candidates or [{"instruction": "wording 0", "loss": None}]}
+        candidates = [{"instruction": f"wording {i}", "loss": loss + number, "rows": 8} for i, loss in enumerate(losses or [])]
+        prompt = {
+            "chosen": 1 if losses else 0,
+            "candidates": candidates or [{"instruction": "wording 0", "loss": None, "rows": 0}],
+        }
         history = [
             {"step": step, "epoch": step / 3, "loss": 4.0 / step, "grad_norm": 1.0, "learning_rate": 0.1} for step in (1, 2, 3)
         ]
@@ -146,7 +149,7 @@ def test_a_method_with_the_original_prompt_has_no_candidates_and_still_its_metri
     write("models/xsum/lineage.json", lineage(None))
     report()
     assert read_csv("plots/candidates.csv") == []
-    assert Path("plots/candidates.csv").read_text() == "task,candidate,loss,chosen\n"
+    assert Path("plots/candidates.csv").read_text() == "task,candidate,loss,rows,chosen\n"
     assert metrics()["rouge_l"]["BWT"] == pytest.approx(BWT, abs=1e-4)
 
 

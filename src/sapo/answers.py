@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from sapo.parallel import is_main, is_sharded, sum_over_ranks, world
 from sapo.pieces import my_pieces
-from sapo.prefix import Prefix, expand, make_batch, prefix_length, run_prefix
+from sapo.prefix import Prefix, expand, last_positions, make_batch, prefix_length, run_prefix
 from sapo.prompts import Encoded
 
 if TYPE_CHECKING:
@@ -59,7 +59,12 @@ def _continue(
     ids, mask, positions = batch.input_ids, batch.attention_mask, batch.position_ids
     for step in range(max_new_tokens):
         output = model(
-            input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=last_positions(ids, 1),
         )
         cache, chosen = output.past_key_values, output.logits[:, -1].argmax(-1)
         tokens = chosen.tolist()

