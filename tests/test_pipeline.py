@@ -141,6 +141,30 @@ def test_nothing_runs_twice_and_methods_come_back_from_the_run_cache(project: Pa
     assert read(project / "metrics/cl.json") == first
 
 
+WITHOUT_TORCH = """
+import sys
+sys.path.insert(0, "src")
+import paraphrase, report, select_prompt
+paraphrase.paraphrase("xsum")
+select_prompt.select("xsum")
+report.report()
+loaded = {"torch", "transformers", "peft", "datasets", "accelerate"} & set(sys.modules)
+sys.exit(f"needlessly imported: {loaded}" if loaded else 0)
+"""
+
+
+def test_stages_without_a_model_import_no_torch(project: Path, tmp_path: Path) -> None:
+    """The bank's paraphrases, select with one candidate, the report."""
+    folder = tmp_path / "copy"
+    shutil.copytree(project, folder, ignore=shutil.ignore_patterns(".git", ".dvc"))
+    params = (folder / "params.yaml").read_text()
+    original = params.replace("selector: sapo", "selector: original").replace("paraphrases: true", "paraphrases: false")
+    assert original != params
+    (folder / "params.yaml").write_text(original)
+    run(folder, sys.executable, "-c", WITHOUT_TORCH)
+    assert len(read(folder / "data/prompts/xsum.json")["candidates"]) == 1
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [

@@ -55,9 +55,8 @@ def make_batch(rows: Sequence[Encoded], prefix: int, pad: int, device: str | tor
         "position_ids": (prefix + torch.arange(length) - pads[:, None]).clamp(min=prefix),
         "labels": torch.tensor([[IGNORED] * (answer_length - len(row.answer)) + row.answer for row in rows], dtype=torch.long),
     }
-    if torch.device(device).type == "cuda":  # from pinned memory a copy does not wait for the kernels before it
-        batch = {name: tensor.pin_memory().to(device, non_blocking=True) for name, tensor in batch.items()}
-    return Batch(**batch)
+    pinned = torch.device(device).type == "cuda"  # from pinned memory a copy does not wait for the kernels before it
+    return Batch(**{n: (t.pin_memory() if pinned else t).to(device, non_blocking=pinned) for n, t in batch.items()})
 
 
 def run_prefix(model: "PreTrainedModel", shared: Sequence[int]) -> Prefix | None:

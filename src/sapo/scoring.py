@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from sapo.files import DataError
-from sapo.parallel import is_sharded, sum_over_ranks
+from sapo.parallel import is_sharded, sum_over_ranks, world
 from sapo.pieces import my_pieces
 from sapo.prefix import answer_logits, answer_losses, make_batch, prefix_length, run_prefix
 from sapo.prompts import Encoded
@@ -37,17 +37,22 @@ class RowLosses:
         Exact: the same to rounding for any batch_tokens, order and number of processes. Raises DataError for one that is
         not finite.
         """
-        losses = torch.zeros(len(self.rows), dtype=torch.float64, device=self.model.device)
+        measured: list[tuple[list[int], torch.Tensor]] = []
         for piece, counts in my_pieces(self.rows, indices, self.prefix, 0, self.batch_tokens, self.lockstep):
             batch = make_batch([self.rows[index] for index in piece], self.prefix, self.pad, self.model.device)
-            measured = answer_losses(answer_logits(self.model, batch, self.cache), batch.labels)
+            found = answer_losses(answer_logits(self.model, batch, self.cache), batch.labels)
             if counts:
-                losses[piece] = measured.double()
-        every = sum_over_ranks(losses).tolist()
-        found = [every[index] for index in indices]
+                measured.append((piece, found))
+        losses = torch.zeros(len(self.rows), dtype=torch.float64)  # on the processor: not every accelerator has float64
+        for piece, found in measured:  # read when all is under way: each reading waits for the device
+            losses[piece] = found.cpu().double()
+        if world() > 1:
+            losses = sum_over_ranks(losses.to(self.model.device)).cpu()
+        every = losses.tolist()
+        asked = [every[index] for index in indices]
         if not torch.isfinite(losses).all():
-            raise DataError(f"a prompt's loss is {sum(found)}: the model's weights or dtype cannot be used for scoring")
-        return found
+            raise DataError(f"a prompt's loss is {sum(asked)}: the model's weights or dtype cannot be used for scoring")
+        return asked
 
 
 def prompt_loss(model: "PreTrainedModel", rows: Sequence[Encoded], pad: int, batch_tokens: int) -> float:

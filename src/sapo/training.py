@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArgu
 from transformers.trainer_utils import get_last_checkpoint
 
 from sapo.files import DataError
-from sapo.parallel import is_main, is_sharded, sum_over_ranks, world
+from sapo.parallel import is_main, is_sharded, rank, sum_over_ranks, world
 from sapo.pieces import my_pieces
 from sapo.prefix import answer_logits, answer_losses, backward_through, detached, make_batch, prefix_length, run_prefix
 from sapo.prompts import Encoded
@@ -215,6 +215,8 @@ def train_task(
         earlier_a=earlier_a or {},
         orthogonal_weight=orthogonal_weight,
     )
+    if world() > 1:
+        torch.manual_seed(seed + rank())  # Trainer has given all processes one seed: their rows would share dropout's draws
     trainer.train(resume_from_checkpoint=get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None)
     kept = ("step", "loss", "grad_norm", "learning_rate")
     history = [
