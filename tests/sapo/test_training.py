@@ -8,9 +8,10 @@ from transformers import PreTrainedModel, TrainerCallback, TrainerControl, Train
 
 from sapo.files import DataError
 from sapo.params import Lora, Train
+from sapo.prefix import prefix_length
 from sapo.prompts import Encoded, PromptEncoder
 from sapo.tasks import Example
-from sapo.training import Trained, new_lora, orthogonal_penalty, train_task
+from sapo.training import Trained, new_lora, orthogonal_penalty, shared_prefix, step_rows, train_task
 
 Model = Callable[[], PreTrainedModel]
 
@@ -146,3 +147,33 @@ def test_fault_20_one_training_row_is_enough(
     tmp_path: Path, new_model: Model, rows: list[Encoded], lora: Lora, train_settings: Train
 ) -> None:
     assert len(run(new_model, rows[:1], lora, train_settings, tmp_path).history) == train_settings.epochs
+
+
+def test_the_prefix_is_shared_where_it_works_and_pays_and_the_log_says_so(
+    tmp_path: Path,
+    new_model: Model,
+    rows: list[Encoded],
+    lora: Lora,
+    train_settings: Train,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    common = prefix_length(rows)
+    assert shared_prefix(rows, train_settings, sharded=False)[0] == common
+    assert shared_prefix(rows, train_settings, sharded=True)[0] == 0
+    assert shared_prefix(rows, train_settings.model_copy(update={"gradient_checkpointing": True}), sharded=False)[0] == 0
+    assert shared_prefix(rows, train_settings.model_copy(update={"batch_size": 1}), sharded=False)[0] == 0
+    caplog.set_level("INFO", "sapo")
+    one_epoch = train_settings.model_copy(update={"epochs": 1})
+    run(new_model, rows, lora, one_epoch, tmp_path)
+    assert f"the first {common} tokens of all rows run once a step" in caplog.text
+
+
+@pytest.mark.parametrize("sizes", [(12, 5), (7, 7), (1, 4), (5, 8)])
+def test_every_epoch_visits_every_row_once_in_an_order_of_its_own(sizes: tuple[int, int]) -> None:
+    rows, batch = sizes
+    steps = step_rows(rows, 3, batch, seed=1)
+    epoch = -(-rows // batch)
+    orders = [[row for step in steps[start : start + epoch] for row in step] for start in range(0, len(steps), epoch)]
+    assert [sorted(order) for order in orders] == [list(range(rows))] * 3
+    assert len({tuple(order) for order in orders}) == (3 if rows > 4 else 1)
+    assert all(len(step) == batch for step in steps[: epoch - 1])
