@@ -4,14 +4,14 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parent.parent
-WRITTEN_BY_A_RUN = re.compile(r"^(data|models|metrics|plots)/|TASK|STAGE|s3:")
+WRITTEN_BY_A_RUN = re.compile(r"^(data|models|metrics|plots|benchmarks/results|benchmarks/\.work)/|TASK|STAGE|s3:")
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "docs/scaling.md", "docs/performance.md", "benchmarks/README.md"])
 def test_fault_22_every_path_that_a_document_names_exists(document: str) -> None:
     named = set(
         re.findall(
-            r"`((?:src|conf|tests|bench|\.dvc|\.ci)/[\w./*-]*|[\w]+\.(?:py|yaml|md|toml))`", (REPOSITORY / document).read_text()
+            r"`((?:src|conf|tests|benchmarks|docs|\.dvc|\.ci)/[\w./*-]*|[\w]+\.(?:py|yaml|md|toml))`", (REPOSITORY / document).read_text()
         )
     )
     assert named
