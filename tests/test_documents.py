@@ -7,13 +7,13 @@ REPOSITORY = Path(__file__).parent.parent
 WRITTEN_BY_A_RUN = re.compile(r"^(data|models|metrics|plots|benchmarks/results|benchmarks/\.work)/|TASK|STAGE|s3:")
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "docs/scaling.md", "docs/performance.md", "benchmarks/README.md"])
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "docs/scaling.md", "docs/performance.md", "benchmarks/README.md"]
+PATH = re.compile(r"`((?:src|conf|tests|benchmarks|docs|\.dvc|\.ci)/[\w./*-]*|[\w]+\.(?:py|yaml|md|toml))`")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
 def test_fault_22_every_path_that_a_document_names_exists(document: str) -> None:
-    named = set(
-        re.findall(
-            r"`((?:src|conf|tests|benchmarks|docs|\.dvc|\.ci)/[\w./*-]*|[\w]+\.(?:py|yaml|md|toml))`", (REPOSITORY / document).read_text()
-        )
-    )
+    named = set(PATH.findall((REPOSITORY / document).read_text()))
     assert named
     for path in sorted(named):
         if not WRITTEN_BY_A_RUN.search(path):
