@@ -186,7 +186,7 @@ def train_task(
         num_train_epochs=1,  # `steps` holds all of them
         learning_rate=train.learning_rate,
         lr_scheduler_type="cosine",
-        warmup_steps=train.warmup_ratio,
+        warmup_steps=train.warmup_ratio if len(steps) > 1 else 0,  # its first step has rate 0: an only one would learn nothing
         max_grad_norm=train.max_grad_norm,
         weight_decay=0.0,
         activation_checkpointing=train.gradient_checkpointing,
