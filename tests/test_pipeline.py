@@ -133,7 +133,8 @@ def test_nothing_runs_twice_and_methods_come_back_from_the_run_cache(project: Pa
     assert not ran & {"prepare", "base_model", "zero_shot"}
     prompt = read(project / "data/prompts/xsum.json")
     assert prompt["instruction"] == prompt["original"]
-    assert prompt["candidates"] == [{"instruction": prompt["original"], "original": True, "loss": None, "rank": None}]
+    unmeasured = {"loss": None, "rows": 0, "rank": None}
+    assert prompt["candidates"] == [{"instruction": prompt["original"], "original": True} | unmeasured]
 
     back = experiment(project, "method=lora_inc_sapo")
     assert "Running stage 'train" not in back
@@ -159,7 +160,7 @@ def test_stages_without_a_model_import_no_torch(project: Path, tmp_path: Path) -
     shutil.copytree(project, folder, ignore=shutil.ignore_patterns(".git", ".dvc"))
     params = (folder / "params.yaml").read_text()
     original = params.replace("selector: sapo", "selector: original").replace("paraphrases: true", "paraphrases: false")
-    assert original != params
+    assert "selector: original" in original
     (folder / "params.yaml").write_text(original)
     run(folder, sys.executable, "-c", WITHOUT_TORCH)
     assert len(read(folder / "data/prompts/xsum.json")["candidates"]) == 1
