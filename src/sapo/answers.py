@@ -1,18 +1,24 @@
 """Greedy answers: the shared prefix runs once, and a row leaves the batch when it has finished."""
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
+from torch.nn.functional import pad as pad_left
 from tqdm import tqdm
+from transformers import DynamicCache
 
 from sapo.parallel import is_main, is_sharded, sum_over_ranks, world
-from sapo.pieces import my_pieces
+from sapo.pieces import my_pieces, pieces
 from sapo.prefix import Prefix, expand, last_positions, make_batch, prefix_length, run_prefix
 from sapo.prompts import Encoded
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+Reading = tuple[DynamicCache, Tensor, Tensor, Tensor]  # of B rows: cache, next token (B,), mask (B, T), last position (B, 1)
 
 
 @torch.no_grad()
@@ -30,11 +36,11 @@ def generate(
     `batch_tokens` bounds the padded tokens, prompts and answers to come, of the rows that run at a time.
     """
     answers: list[list[int]] = [[] for _ in rows]
-    prefix, lockstep = prefix_length(rows), is_sharded(model)
+    prefix = prefix_length(rows)
     shared = run_prefix(model, rows[0].prompt[:prefix])
-    mine = my_pieces(rows, range(len(rows)), prefix, max_new_tokens, batch_tokens, lockstep)
+    mine = my_pieces(rows, range(len(rows)), prefix, max_new_tokens, batch_tokens, is_sharded(model))
     for piece, counts in tqdm(mine, desc=title, unit="batch", disable=not is_main()):
-        found = _continue(model, [rows[index] for index in piece], prefix, shared, stop, pad, max_new_tokens, lockstep)
+        found = _continue(model, [rows[index] for index in piece], prefix, shared, stop, pad, max_new_tokens, batch_tokens)
         if counts:
             for index, answer in zip(piece, found, strict=True):
                 answers[index] = answer
@@ -49,24 +55,19 @@ def _continue(
     stop: set[int],
     pad: int,
     max_new_tokens: int,
-    lockstep: bool,
+    batch_tokens: int,
 ) -> list[list[int]]:
-    """One batch: a token at a time, until every row has stopped (in lockstep: every row of every process)."""
+    """One batch: a token at a time, until every row has stopped (on a sharded model: every row of every process).
+
+    The prompts are read in pieces of similar length, which pad little; their rows then go on together, since a pass for
+    one more token costs about the same for few rows as for many.
+    """
     answers: list[list[int]] = [[] for _ in rows]
-    batch = make_batch(rows, prefix, pad, model.device)
-    alive = list(range(len(rows)))
-    cache = expand(shared, len(rows))
-    ids, mask, positions = batch.input_ids, batch.attention_mask, batch.position_ids
+    lockstep = is_sharded(model)
+    order = [list(range(len(rows)))] if lockstep else pieces(rows, range(len(rows)), prefix, 0, batch_tokens)
+    alive = list(chain.from_iterable(order))
+    cache, chosen, mask, positions = _together([_read(model, [rows[i] for i in piece], prefix, shared, pad) for piece in order])
     for step in range(max_new_tokens):
-        output = model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=last_positions(ids, 1),
-        )
-        cache, chosen = output.past_key_values, output.logits[:, -1].argmax(-1)
         tokens = chosen.tolist()
         going = [place for place, row in enumerate(alive) if row >= 0 and tokens[place] not in stop]
         for place in going:
@@ -79,10 +80,47 @@ def _continue(
             keep = torch.tensor(going or [0], device=model.device)
             cache.batch_select_indices(keep)
             chosen, mask, positions = chosen[keep], mask[keep], positions[keep]
-        ids = chosen[:, None]
         mask = torch.cat([mask, mask.new_ones(len(alive), 1)], dim=1)
-        positions = positions[:, -1:] + 1
+        positions = positions + 1
+        cache, chosen = _next(model, chosen[:, None], mask, positions, cache)
     return answers
+
+
+def _next(
+    model: "PreTrainedModel", ids: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache | None
+) -> tuple[DynamicCache, Tensor]:
+    """One pass over ids (B, L): the cache with them, and each row's most likely next token (B,)."""
+    output = model(
+        input_ids=ids,
+        attention_mask=mask,
+        position_ids=positions,
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=last_positions(ids, 1),
+    )
+    return output.past_key_values, output.logits[:, -1].argmax(-1)
+
+
+def _read(model: "PreTrainedModel", rows: Sequence[Encoded], prefix: int, shared: Prefix | None, pad: int) -> Reading:
+    batch = make_batch(rows, prefix, pad, model.device)
+    cache, chosen = _next(model, batch.input_ids, batch.attention_mask, batch.position_ids, expand(shared, len(rows)))
+    return cache, chosen, batch.attention_mask, batch.position_ids[:, -1:]
+
+
+def _together(parts: Sequence[Reading]) -> Reading:
+    """The parts' rows as one batch, the shorter ones padded on the left."""
+    if len(parts) == 1:
+        return parts[0]
+    longest = max(mask.shape[1] for _, _, mask, _ in parts)
+
+    def joined(tensors: Sequence[Tensor]) -> Tensor:  # each (B, heads, T, head size)
+        return torch.cat([pad_left(t, (0, 0, longest - t.shape[2], 0)) for t in tensors])
+
+    layers = zip(*(cache.layers for cache, _, _, _ in parts), strict=True)
+    cache = DynamicCache([(joined([one.keys for one in layer]), joined([one.values for one in layer])) for layer in layers])
+    chosen = torch.cat([chosen for _, chosen, _, _ in parts])
+    mask = torch.cat([pad_left(mask, (longest - mask.shape[1], 0)) for _, _, mask, _ in parts])
+    return cache, chosen, mask, torch.cat([positions for _, _, _, positions in parts])
 
 
 def _gathered(answers: list[list[int]], max_new_tokens: int, device: torch.device) -> list[list[int]]:

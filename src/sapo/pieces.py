@@ -6,26 +6,37 @@ from sapo import parallel
 from sapo.prompts import Encoded
 
 ANSWER_POSITIONS = 1024  # of one piece: bounds the logits, positions x vocabulary, whatever the prompts' length
+PASS = 1 / 16  # what a pass of its own costs beside its tokens, in budgets: small products run far below the processor's speed
 
 
 def pieces(rows: Sequence[Encoded], indices: Sequence[int], prefix: int, room: int, budget: int) -> list[list[int]]:
     """`indices` of rows in pieces of at most `budget` tokens (at least one row), longest rows first.
 
     A piece is as many tokens as its padded rows: their longest, without the first `prefix` tokens and with `room` for
-    tokens to come, times their number.
+    tokens to come, times their number. The cuts are those of the least cost: all pieces' tokens, and PASS for each
+    pass, one a piece and one more for each token to come.
     """
+    order = sorted(indices, key=lambda i: len(rows[i].prompt) + len(rows[i].answer), reverse=True)
+    lengths = [len(rows[i].prompt) + len(rows[i].answer) - prefix + room for i in order]
+    passes = PASS * budget * (1 + room)
+    cost, starts = [0.0], [0]  # of the first n rows: the least cost, and where the last piece begins
+    for end in range(1, len(order) + 1):
+        least, start, answers = float("inf"), end - 1, 0
+        for begin in range(end - 1, -1, -1):
+            answers = max(answers, len(rows[order[begin]].answer))
+            count, tokens = end - begin, (end - begin) * lengths[begin]
+            if count > 1 and (tokens > budget or count * answers > ANSWER_POSITIONS):
+                break
+            if cost[begin] + passes + tokens < least:
+                least, start = cost[begin] + passes + tokens, begin
+        cost.append(least)
+        starts.append(start)
     found: list[list[int]] = []
-    longest, answers = 0, 0
-    for index in sorted(indices, key=lambda i: len(rows[i].prompt) + len(rows[i].answer), reverse=True):
-        longest = longest or len(rows[index].prompt) + len(rows[index].answer) - prefix + room
-        answers = max(answers, len(rows[index].answer))
-        count = len(found[-1]) + 1 if found else 1
-        if not found or count * longest > budget or count * answers > ANSWER_POSITIONS:
-            found.append([])
-            longest = len(rows[index].prompt) + len(rows[index].answer) - prefix + room
-            answers = len(rows[index].answer)
-        found[-1].append(index)
-    return found
+    end = len(order)
+    while end:
+        found.append(order[starts[end] : end])
+        end = starts[end]
+    return found[::-1]
 
 
 def my_pieces(

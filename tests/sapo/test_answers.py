@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from transformers import GenerationConfig, PreTrainedModel
@@ -25,8 +26,13 @@ def test_fault_07_answers_equal_those_of_generate_one_row_at_a_time(
         expected.append(out[:-1] if out[-1] in stop else out)
     lengths = {len(answer) for answer in expected}
     assert len(lengths) > 1  # some rows were dropped early, or the test shows nothing
-    for batch_tokens in (1, 700, 100_000):
+    read: list[int] = []  # rows of each prompt pass
+    model.get_input_embeddings().register_forward_pre_hook(lambda _, inputs: read.append(len(inputs[0])))
+    for batch_tokens in (1, 700, 2_000, 100_000):
         assert generate(model, rows, stop, 0, 10, batch_tokens, "") == expected
+    read.clear()
+    assert generate(model, rows, stop, 0, 10, 2_000, "") == expected
+    assert any(later > first for first, later in pairwise(read[1:]))  # read in several pieces, answered together
     assert [answer[0] for answer in free] == first
 
 

@@ -1,10 +1,12 @@
 """Rows in pieces: none dropped, none twice, bounded, whatever the number of processes."""
 
+from itertools import combinations, pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sapo.pieces import ANSWER_POSITIONS, my_pieces, pieces
+from sapo.pieces import ANSWER_POSITIONS, PASS, my_pieces, pieces
 from sapo.prompts import Encoded
 
 untimed = settings(deadline=None)
@@ -40,3 +42,26 @@ def test_fault_09_the_processes_together_count_every_row_once(
             passes.add(len(mine))
     assert sorted(counted) == list(range(len(rows)))
     assert len(passes) == 1 or not lockstep
+
+
+@untimed
+@given(
+    lengths=st.lists(st.integers(4, 60), min_size=1, max_size=9),
+    room=st.integers(0, 3),
+    budget=st.integers(1, 400),
+)
+def test_no_other_cuts_cost_less(lengths: list[int], room: int, budget: int) -> None:
+    rows = [Encoded([1] * length, []) for length in lengths]
+    longest_first = sorted(lengths, reverse=True)
+
+    def cost(sizes: list[tuple[int, int]]) -> float:  # of pieces, each its longest row and its number of rows
+        return sum(PASS * budget * (1 + room) + count * (longest + room) for longest, count in sizes)
+
+    possible = []
+    for cuts in (cut for number in range(len(rows)) for cut in combinations(range(1, len(rows)), number)):
+        edges = [0, *cuts, len(rows)]
+        sizes = [(longest_first[a], b - a) for a, b in pairwise(edges)]
+        if all(count == 1 or count * (longest + room) <= budget for longest, count in sizes):
+            possible.append(cost(sizes))
+    found = [(max(lengths[i] for i in piece), len(piece)) for piece in pieces(rows, range(len(rows)), 0, room, budget)]
+    assert cost(found) == pytest.approx(min(possible))
