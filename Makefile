@@ -6,6 +6,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 .PHONY: repro test check setup
 
 repro: $(VENV)/.ready
+	python src/recover.py
 	dvc repro
 
 test: $(VENV)/.ready-dev

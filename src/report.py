@@ -1,12 +1,13 @@
 """report: the last stage's scores and lineage -> metrics/cl.json (AP, BWT, FWT ...), plots/*.csv and plots/*.png."""
 
 import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from sapo import figures
-from sapo.files import DataError, read_json, write_json
+from sapo.files import DataError, read_json, write_json, write_text
 from sapo.metrics import METRICS, continual_metrics
 from sapo.params import load_params
 from sapo.stage import run
@@ -30,7 +31,6 @@ def report() -> None:
     record = {"base_fingerprint": lineage["base"]["fingerprint"], "versions": lineage["versions"]}
     write_json("metrics/cl.json", about | metrics | {"original_prompt": original} | record)
 
-    PLOTS.mkdir(exist_ok=True)
     scores = [{"stage": row["stage"], "task": task, **rounded(row["scores"][task])} for row in rows for task in order]
     candidates = [
         {
@@ -72,10 +72,11 @@ def rounded(values: dict[str, float]) -> dict[str, float]:
 
 
 def write_csv(path: Path, columns: list[str], rows: Sequence[dict[str, Any]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, stream.getvalue())
 
 
 if __name__ == "__main__":

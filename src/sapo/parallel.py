@@ -41,6 +41,14 @@ def sum_over_ranks(tensor: "Tensor") -> "Tensor":
     return tensor
 
 
+def wait_for_all() -> None:
+    """Return when every process has come here."""
+    if world() > 1:
+        import torch.distributed
+
+        torch.distributed.barrier()
+
+
 def leave() -> None:
     """Wait for the others, then part: a process that ends early would be taken for a failure."""
     if world() > 1:

@@ -13,10 +13,9 @@ from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dic
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
 
-from sapo.files import DataError
-from sapo.parallel import is_main, is_sharded, rank, sum_over_ranks, world
+from sapo.files import DataError, told_where, write_text
+from sapo.parallel import is_main, is_sharded, rank, sum_over_ranks, wait_for_all, world
 from sapo.pieces import my_pieces
 from sapo.prefix import answer_logits, answer_losses, backward_through, detached, make_batch, prefix_length, run_prefix
 from sapo.prompts import Encoded
@@ -24,6 +23,7 @@ from sapo.prompts import Encoded
 if TYPE_CHECKING:
     from sapo.params import Lora, Train
 
+WHOLE = "whole"  # the file that a checkpoint gets last: without it, its process was killed while writing
 PAYS = 64  # tokens saved a step from which a pass of its own for the prefix pays
 logger = logging.getLogger(__name__)
 
@@ -112,6 +112,16 @@ class StackTrainer(Trainer):
     def _wrap_model(self, model: Any, *_: Any, **__: Any) -> Any:
         return model.base_model  # another object than self.model: Trainer then leaves it to us to bring gradients together
 
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Trainer's checkpoint, marked when every process has written its part; only then the one before goes."""
+        folder = Path(str(self.args.output_dir))
+        with told_where(folder):
+            super()._save_checkpoint(model, trial)
+            wait_for_all()
+            if is_main():
+                write_text(folder / f"checkpoint-{self.state.global_step}" / WHOLE, "")
+                last_checkpoint(folder)
+
     def floating_point_ops(self, inputs: Any) -> int:
         return 0
 
@@ -195,7 +205,6 @@ def train_task(
         logging_nan_inf_filter=False,
         save_strategy="steps",
         save_steps=1 / train.checkpoints,
-        save_total_limit=1,
         seed=seed,
         remove_unused_columns=False,
         report_to=[],
@@ -217,7 +226,10 @@ def train_task(
     )
     if world() > 1:
         torch.manual_seed(seed + rank())  # Trainer has given all processes one seed: their rows would share dropout's draws
-    trainer.train(resume_from_checkpoint=get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None)
+    whole = last_checkpoint(checkpoints)
+    if whole:
+        logger.info("training: goes on from %s of %d steps", whole.name, len(steps))
+    trainer.train(resume_from_checkpoint=str(whole) if whole else None)
     kept = ("step", "loss", "grad_norm", "learning_rate")
     history = [
         {key: entry[key] for key in kept} | {"epoch": entry["step"] * train.epochs / len(steps)}
@@ -227,6 +239,25 @@ def train_task(
     return Trained(get_peft_model_state_dict(model), history)
 
 
+def last_checkpoint(folder: Path) -> Path | None:
+    """The last checkpoint that is whole, if any. The main process removes what else is there."""
+    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    whole = [path for path in found if (path / WHOLE).is_file()]
+    last = whole[-1] if whole else None
+    if is_main():
+        for path in found:
+            if path != last:
+                _remove(path)
+    return last
+
+
+def _remove(checkpoint: Path) -> None:
+    (checkpoint / WHOLE).unlink(missing_ok=True)  # first: what a kill leaves of it is then not whole
+    shutil.rmtree(checkpoint, ignore_errors=True)
+
+
 def forget_checkpoints(folder: Path) -> None:
     """Remove a task's checkpoints once its adapter is saved."""
+    for checkpoint in folder.glob("checkpoint-*"):
+        _remove(checkpoint)
     shutil.rmtree(folder, ignore_errors=True)

