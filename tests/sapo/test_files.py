@@ -1,5 +1,6 @@
 """A reader never meets half of a file or folder, and an unusable file is named."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sapo.files import DataError, output_folder, read_json, read_jsonl, sha256_json, write_json, write_jsonl, write_text
+from sapo.files import DataError, alone, output_folder, read_json, read_jsonl, sha256_json, write_json, write_jsonl, write_text
 
 SRC = Path(__file__).parents[2] / "src"
 untimed = settings(deadline=None)  # how long a test takes depends on the machine
@@ -116,6 +117,52 @@ with output_folder(sys.argv[1]) as folder:
         (folder / "whole").touch()
     assert names(target) == ["whole"]
     assert names(tmp_path) == ["out"]
+
+
+def test_partial_files_of_dead_writers_go_with_the_next_write_and_those_of_living_ones_stay(tmp_path: Path) -> None:
+    code = """
+import os, sys
+from pathlib import Path
+from sapo.files import write_text
+os.replace = lambda *_: os._exit(9)
+write_text(sys.argv[1], "half")
+"""
+    target = tmp_path / "file.json"
+    done = subprocess.run([sys.executable, "-c", code, str(target)], env={"PYTHONPATH": str(SRC)}, check=False)
+    assert done.returncode == 9
+    [left] = tmp_path.iterdir()
+    living = [tmp_path / f"file.json.{os.getppid()}-7.partial", tmp_path / "file.json.other.partial"]
+    for path in living:
+        path.touch()
+    write_json(target, {})
+    assert not left.exists()
+    assert names(tmp_path) == sorted(path.name for path in [target, *living])
+
+
+def test_what_two_processes_make_at_once_is_made_by_one_and_a_killed_one_keeps_nobody_out(tmp_path: Path) -> None:
+    code = """
+import os, sys, time
+from pathlib import Path
+from sapo.files import alone
+target = Path(sys.argv[1])
+with alone(target):
+    if not target.exists():
+        if sys.argv[2] == "dies":
+            os._exit(9)
+        time.sleep(0.3)
+        target.touch()
+        print("made it")
+"""
+    command = [sys.executable, "-c", code, str(tmp_path / "new/target")]
+    environment = {"PYTHONPATH": str(SRC)}
+    assert subprocess.run([*command, "dies"], env=environment, check=False).returncode == 9
+    several = [subprocess.Popen([*command, "lives"], env=environment, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    printed = "".join(process.communicate()[0] for process in several)
+    assert [process.returncode for process in several] == [0] * 4
+    assert printed.count("made it") == 1
+    assert names(tmp_path / "new") == ["target"]
+    with alone(tmp_path / "new/target"):
+        assert names(tmp_path / "new") == [".target.lock", "target"]
 
 
 @untimed

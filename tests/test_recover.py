@@ -1,0 +1,118 @@
+"""What a killed DVC leaves is put right by src/recover.py; what is right, or at work, is left alone."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+REPOSITORY = Path(__file__).parent.parent
+PATIENCE = 60  # seconds until a test that waits for another process gives up
+DVC_YAML = """stages:
+  one:
+    cmd: python -c "import time; time.sleep(600)"
+    deps: [code.txt]
+    params: [a]
+    outs: [out.txt]
+"""
+
+
+def run(folder: Path, *command: str) -> str:
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    return subprocess.run(command, cwd=folder, env=environment, text=True, capture_output=True, check=True).stdout
+
+
+def recover(folder: Path) -> str:
+    return run(folder, sys.executable, str(REPOSITORY / "src/recover.py"))
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A repository with one stage that never ends, and a dvc.lock as DVC writes it."""
+    (tmp_path / "conf").mkdir()
+    (tmp_path / ".dvc/tmp").mkdir(parents=True)
+    files = {"conf/config.yaml": "a: 1\n", "params.yaml": "a: 1\n", "code.txt": "committed\n", "dvc.yaml": DVC_YAML}
+    files |= {".gitignore": "/out.txt\n", ".dvc/config": "[hydra]\n    enabled = true\n", ".dvc/.gitignore": "/config.local\n/tmp\n/cache\n"}
+    files["dvc.lock"] = (REPOSITORY / "dvc.lock").read_text()
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    run(tmp_path, "git", "init", "-q", "-b", "work")
+    run(tmp_path, "git", "config", "user.name", "test")
+    run(tmp_path, "git", "config", "user.email", "test@example.org")
+    run(tmp_path, "git", "add", "-A")
+    run(tmp_path, "git", "commit", "-qm", "start")
+    return tmp_path
+
+
+def test_nothing_is_said_and_nothing_touched_where_nothing_is_wrong(project: Path) -> None:
+    (project / ".dvc/tmp/rwlock").write_text("{}")
+    (project / "code.txt").write_text("edited\n")
+    run(project, "git", "checkout", "-q", "--detach")  # the user's own wish
+    assert recover(project) == ""
+    assert run(project, "git", "status", "--short", "--branch") == "## HEAD (no branch)\n M code.txt\n"
+
+
+def test_locks_of_dead_processes_go_even_when_another_has_their_number(project: Path) -> None:
+    """DVC looks for a process of that number, and finds one after a restart of the machine."""
+    lock = project / ".dvc/tmp/rwlock"
+    entry = {"pid": os.getpid(), "cmd": "dvc repro"}
+    lock.write_text(json.dumps({"write": {str(project / "out.txt"): entry}, "read": {}}))
+    busy = subprocess.run([sys.executable, "-m", "dvc", "repro"], cwd=project, text=True, capture_output=True)
+    assert "is busy" in busy.stderr
+    assert "rwlock: removed" in recover(project)
+    assert not lock.exists()
+
+
+@pytest.mark.parametrize("cut", ["", '{"read": {"/tm'])
+def test_a_table_of_locks_that_was_cut_off_goes(project: Path, cut: str) -> None:
+    (project / ".dvc/tmp/rwlock").write_text(cut)
+    assert "rwlock: removed" in recover(project)
+    assert not (project / ".dvc/tmp/rwlock").exists()
+
+
+def test_a_lock_file_that_was_cut_off_is_the_committed_one_again(project: Path) -> None:
+    lock = project / "dvc.lock"
+    whole = lock.read_text()
+    lock.write_text(whole[: whole.index("outs:") + 12])
+    assert "dvc.lock was cut off" in recover(project)
+    assert lock.read_text() == whole
+    lock.write_text(whole.replace("seed: 42", "seed: 43"))  # another run's: whole
+    assert recover(project) == ""
+    assert "seed: 43" in lock.read_text()
+
+
+def test_partial_outputs_of_a_killed_stage_go(project: Path) -> None:
+    for name in ("models/.base.partial/model.safetensors", "metrics/scores/base.json.1-1.partial", "data/kept.json"):
+        (project / name).parent.mkdir(parents=True, exist_ok=True)
+        (project / name).write_text("half")
+    recover(project)
+    assert [path.name for path in project.glob("[dm][ae]*/**/*") if path.is_file()] == ["kept.json"]
+
+
+def test_after_a_killed_experiment_the_branch_and_the_edits_are_back(project: Path) -> None:
+    (project / "code.txt").write_text("edited\n")
+    log = project / ".dvc/tmp/log"
+    with log.open("w") as stream:
+        command = [sys.executable, "-m", "dvc", "exp", "run", "-S", "a=2"]
+        experiment = subprocess.Popen(command, cwd=project, stdout=stream, stderr=stream)
+    end = time.monotonic() + PATIENCE
+    while "Running stage" not in log.read_text() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert "(process " in recover(project)  # at work: nothing is touched
+    assert run(project, "git", "rev-parse", "--abbrev-ref", "HEAD") == "HEAD\n"
+    below = psutil.Process(experiment.pid).children(recursive=True)
+    experiment.kill()
+    experiment.wait()
+    for process in below:
+        process.kill()
+    (project / "code.txt").write_text("edi")  # as when it is killed a little earlier, while it brings the edits back
+    said = recover(project)
+    assert "HEAD is on branch work again" in said
+    assert "code.txt: your uncommitted changes are back" in said
+    assert run(project, "git", "status", "--short", "--branch") == "## work\n M code.txt\n M params.yaml\n"
+    assert (project / "code.txt").read_text() == "edited\n"
+    assert recover(project) == ""
