@@ -36,7 +36,11 @@ def project(tmp_path: Path) -> Path:
     (tmp_path / "conf").mkdir()
     (tmp_path / ".dvc/tmp").mkdir(parents=True)
     files = {"conf/config.yaml": "a: 1\n", "params.yaml": "a: 1\n", "code.txt": "committed\n", "dvc.yaml": DVC_YAML}
-    files |= {".gitignore": "/out.txt\n", ".dvc/config": "[hydra]\n    enabled = true\n", ".dvc/.gitignore": "/config.local\n/tmp\n/cache\n"}
+    files |= {
+        ".gitignore": "/out.txt\n",
+        ".dvc/config": "[hydra]\n    enabled = true\n",
+        ".dvc/.gitignore": "/config.local\n/tmp\n/cache\n",
+    }
     files["dvc.lock"] = (REPOSITORY / "dvc.lock").read_text()
     for name, content in files.items():
         (tmp_path / name).write_text(content)
