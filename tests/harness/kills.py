@@ -3,8 +3,8 @@
     python tests/harness/kills.py --setting tiny --kills 20 --seed 0         # some 6 minutes on two cores
     python tests/harness/kills.py --setting default --kills 5 --output kills.json
 
-Works in clones of the repository's last commit in a temporary folder. After each kill it does what `make repro` does:
-`python src/recover.py`, then `dvc repro`. Kill points are drawn from the time of the undisturbed run, stage by stage; one
+Works in clones of the repository's last commit in a temporary folder. After each kill comes `dvc repro` again (and, should it
+not work, what `make repro` does: `python src/recover.py` before it). Kill points are drawn from the time of the undisturbed run, stage by stage; one
 kill more is aimed at a training that has written a checkpoint. With all kills done, the run goes on to its end.
 """
 
@@ -57,7 +57,7 @@ class Record:
     kills: list[dict[str, Any]] = field(default_factory=list)
     reruns: int = 0
     passes: int = 1
-    mended: list[str] = field(default_factory=list)  # what recover.py said
+    helped: list[str] = field(default_factory=list)  # why a rerun needed recover.py, and what that said
     resumed: list[str] = field(default_factory=list)  # trainings that went on from a checkpoint
     stages_run: Counter[str] = field(default_factory=Counter)
     different: list[str] = field(default_factory=list)
@@ -177,36 +177,44 @@ def reached(run: Run, point: Point, order: list[str]) -> bool:
 
 
 def disturbed(folder: Path, wanted: list[Point], order: list[str], record: Record) -> list[Point]:
-    """Run to the end, with kills on the way; the points that were not reached."""
-    wanted, orphans = list(wanted), list[psutil.Process]()
+    """Run to the end, with kills on the way; the points that were not reached.
+
+    After a kill comes `dvc repro` alone; `src/recover.py` helps when DVC says that it cannot go on.
+    """
+    wanted, helped = list(wanted), False
     while True:
-        run = Run(folder)
+        run, orphans = Run(folder), list[psutil.Process]()
         while run.look() and not (wanted and reached(run, wanted[0], order)):
             time.sleep(LOOK)
-        if run.dvc.poll() is None:
+        killed = run.dvc.poll() is None
+        if killed:
             point = wanted.pop(0)
             kind, orphans = run.kill(point.kind)
             record.kills.append(
                 {"kind": kind, "stage": run.stage, "aimed": point.seconds is None, "checkpoint": run.checkpoint()}
             )
-        elif run.dvc.returncode:
-            sys.exit(f"a run failed that nobody killed:\n{run.output[-4000:]}")
+            print(f"killed {kind} in {run.stage or 'DVC, before the first stage'}", flush=True)
         output = run.output
         record.resumed += [f"{stage}: step {step} of {steps}" for stage, step, steps in resumptions(output)]
         record.stages_run.update(STARTED.findall(output))
         if not run.dvc.returncode:
             return wanted
+        if not killed:
+            if helped or "Running stage" in output:
+                sys.exit(f"a run failed that nobody killed:\n{output[-4000:]}")
+            record.helped += [output.strip().splitlines()[-1], *recover(folder)]
+            print("recover.py was needed:", *record.helped, sep="\n  ", flush=True)
+        helped = not killed
         record.reruns += 1
-        recover = subprocess.run(
-            [sys.executable, "src/recover.py"], cwd=folder, env=environment(), text=True, stdout=subprocess.PIPE, check=True
-        )
-        record.mended += recover.stdout.splitlines()
-        print(
-            f"killed {kind} in {run.stage or 'DVC, before the first stage'}", *recover.stdout.splitlines(), sep="\n  ", flush=True
-        )
         _, living = psutil.wait_procs(orphans, timeout=GRACE)
         if living:
             sys.exit(f"orphans of a killed run work on: {living}")
+
+
+def recover(folder: Path) -> list[str]:
+    """What src/recover.py says that it has mended."""
+    command = [sys.executable, "src/recover.py"]
+    return subprocess.run(command, cwd=folder, env=environment(), text=True, capture_output=True, check=True).stdout.splitlines()
 
 
 def resumptions(output: str) -> Iterator[tuple[str, str, str]]:
@@ -273,7 +281,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         record = experiment(Path(work), options.setting, options.kills, options.seed, options.fresh_cache)
     result = {"setting": options.setting, "seed": options.seed} | summary(record)
     print(f"kills: {len(record.kills)}, by kind {result['kills_by_kind']}, by stage {result['kills_by_stage']}")
-    print(f"reruns: {record.reruns} in {record.passes} pass(es); mended by recover.py: {len(record.mended)} things")
+    print(f"reruns: {record.reruns} in {record.passes} pass(es); recover.py was needed: {'; '.join(record.helped) or 'no'}")
     print(f"trainings resumed from a checkpoint: {', '.join(record.resumed) or 'none'}")
     print(f"outputs identical: {'yes' if result['identical'] else 'no: ' + ', '.join(record.different)}")
     print(f"left behind: {', '.join(record.left) or 'nothing'}")
