@@ -3,9 +3,9 @@
     python tests/harness/kills.py --setting tiny --kills 20 --seed 0         # some 6 minutes on two cores
     python tests/harness/kills.py --setting default --kills 5 --output kills.json
 
-Works in clones of the repository's last commit in a temporary folder. After each kill comes `dvc repro` again (and, should it
-not work, what `make repro` does: `python src/recover.py` before it). Kill points are drawn from the time of the undisturbed run, stage by stage; one
-kill more is aimed at a training that has written a checkpoint. With all kills done, the run goes on to its end.
+Works in clones of the repository's last commit in a temporary folder. After each kill comes `dvc repro` again, at once; should
+that fail, `python src/recover.py` and `dvc repro`, as `make repro` does. Kill points are drawn from the time of the undisturbed
+run, stage by stage; one more is aimed at a training that has written a checkpoint. After the last, the run goes on to its end.
 """
 
 import argparse
@@ -181,9 +181,11 @@ def disturbed(folder: Path, wanted: list[Point], order: list[str], record: Recor
 
     After a kill comes `dvc repro` alone; `src/recover.py` helps when DVC says that it cannot go on.
     """
-    wanted, helped = list(wanted), False
+    wanted, helped, orphans = list(wanted), False, list[psutil.Process]()
     while True:
-        run, orphans = Run(folder), list[psutil.Process]()
+        run = Run(folder)
+        if psutil.wait_procs(orphans, timeout=GRACE)[1]:
+            sys.exit(f"a stage of a killed run works on beside the next run: {orphans}")
         while run.look() and not (wanted and reached(run, wanted[0], order)):
             time.sleep(LOOK)
         killed = run.dvc.poll() is None
@@ -206,9 +208,6 @@ def disturbed(folder: Path, wanted: list[Point], order: list[str], record: Recor
             print("recover.py was needed:", *record.helped, sep="\n  ", flush=True)
         helped = not killed
         record.reruns += 1
-        _, living = psutil.wait_procs(orphans, timeout=GRACE)
-        if living:
-            sys.exit(f"orphans of a killed run work on: {living}")
 
 
 def recover(folder: Path) -> list[str]:
