@@ -183,3 +183,42 @@ def test_a_hub_model_of_several_files_is_fetched_at_its_revision_and_a_gated_or_
     assert "model.id: cannot fetch someone/gated at 1234567890" in done.stdout
     assert "model.id: cannot fetch someone/absent at 1234567890" in done.stdout
     assert done.stdout.count("accept its licence on its page and set HF_TOKEN") == 2
+
+
+CONVERSION = """
+import os, sys, time
+from pathlib import Path
+import yaml
+from sapo import models
+from sapo.params import Model
+
+def write(model, wheel, folder):
+    (folder / "config.json").write_text("half")
+    if sys.argv[2] == "dies":
+        os._exit(9)
+    print("converted", flush=True)
+    time.sleep(0.3)
+    (folder / "config.json").write_text("whole")
+
+models._write_converted = write  # the real one takes half a minute; it is not what is tested
+target = Path(sys.argv[1])
+target.mkdir()
+models._convert_gguf(Model.model_validate(yaml.safe_load(Path(sys.argv[3]).read_text())), target)
+"""
+
+
+def test_a_conversion_that_was_killed_is_made_again_and_two_at_once_make_one(tmp_path: Path) -> None:
+    environment = os.environ | {"SAPO_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(CONF.parents[1] / "src")}
+
+    def convert(target: str, way: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", CONVERSION, str(tmp_path / target), way, str(CONF / "smollm2_135m.yaml")]
+        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+
+    with convert("killed", "dies") as killed:
+        assert killed.wait() == 9
+    assert not list((tmp_path / "killed").iterdir())
+    several = [convert(name, "lives") for name in ("a", "b", "c")]
+    printed = "".join(process.communicate()[0] for process in several)
+    assert printed.count("converted") == 1
+    assert [(tmp_path / name / "config.json").read_text() for name in ("a", "b", "c")] == ["whole"] * 3
+    assert [path.name.startswith("smollm2_135m-") for path in (tmp_path / "cache").iterdir()] == [True]

