@@ -9,7 +9,7 @@ import re
 import shutil
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -160,13 +160,16 @@ def alone(path: str | Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     name = path.with_name(f".{path.name}.lock")
     while True:
+        ours = False
         with name.open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 print(f"waiting for another process that makes {path}", flush=True)
                 fcntl.flock(lock, fcntl.LOCK_EX)
-            if not name.exists() or not os.path.samestat(name.stat(), os.fstat(lock.fileno())):
+            with suppress(FileNotFoundError):
+                ours = os.path.samestat(name.stat(), os.fstat(lock.fileno()))
+            if not ours:
                 continue  # the one before has removed the file that we waited for: others would not see our lock on it
             try:
                 yield
