@@ -137,3 +137,19 @@ def test_fault_17_a_task_without_an_instruction_keeps_it_and_asks_for_no_paraphr
     assert read("data/paraphrases/Code-150.json") == {"task": "Code-150", "source": "none", "candidates": [""]}
     prompt = read("data/prompts/Code-150.json")
     assert (prompt["instruction"], prompt["chosen"], prompt["candidates"][0]["loss"]) == ("", 0, None)
+
+
+def test_checkpoints_of_other_settings_or_other_code_are_not_resumed(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_all(project, "tiny_llama", "lora_inc")
+    monkeypatch.setattr(train, "forget_checkpoints", lambda folder: None)  # as when each is killed after its last step
+    settings = Path("params.yaml").read_text()
+    train.train("colours")
+    Path("params.yaml").write_text(settings.replace("learning_rate: 0.01", "learning_rate: 0.02"))
+    train.train("colours")
+    Path("params.yaml").write_text(settings)
+    (tmp_path / "train.py").write_text("# other code")
+    monkeypatch.setattr(train, "__file__", str(tmp_path / "train.py"))
+    train.train("colours")
+    assert len(list(Path(".checkpoints").glob("colours-*/checkpoint-*/whole"))) == 3
