@@ -100,7 +100,8 @@ class Group:
 def grouped(runs: Sequence[Run]) -> list[Group]:
     """One group a method, in the order of the runs; settings that differ elsewhere are part of its label.
 
-    Raises DataError for runs that were tested on different rows, and for two of one method with one seed.
+    A run that is there twice counts once. Raises DataError for runs that were tested on different rows, and for two of one
+    method and seed with different results.
     """
     for field in ("sequence", "test_fingerprint", "seed", "method"):
         for run in runs:
@@ -117,9 +118,11 @@ def grouped(runs: Sequence[Run]) -> list[Group]:
     for run in runs:
         seeds = found.setdefault(_label(run, runs), {})
         seed = run.metrics["seed"]
-        if seed in seeds:
-            raise DataError(f"{seeds[seed].name} and {run.name} are both {_label(run, runs)} with seed {seed}: name one of them")
-        seeds[seed] = run
+        if seed in seeds and seeds[seed].metrics != run.metrics:
+            raise DataError(
+                f"{seeds[seed].name} and {run.name} are both {_label(run, runs)} with seed {seed}, but differ: name one of them"
+            )
+        seeds.setdefault(seed, run)
     return [Group(label, seeds) for label, seeds in found.items()]
 
 

@@ -16,8 +16,8 @@ from sapo.files import DataError
 from sapo.metrics import METRICS, transfer
 
 LEVEL = 0.95
-RESAMPLES = 4000
-BLOCK = 2_000_000  # drawn rows held at a time
+RESAMPLES = 2000
+ALIKE = 1e-9  # percent: differences below it are rounding
 
 Table = dict[str, np.ndarray]  # task -> (stages, metrics, rows), percent
 
@@ -75,13 +75,11 @@ def resampled_means(table: Table, seed: int = 0) -> np.ndarray:
 
 
 def _drawn_means(scores: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    rows, block, means = scores.shape[-1], max(1, BLOCK // scores.shape[-1]), []
-    for start in range(0, RESAMPLES, block):
-        draws = min(block, RESAMPLES - start)
-        drawn = random.integers(rows, size=(draws, rows)) + rows * np.arange(draws)[:, None]
-        counts = np.bincount(drawn.ravel(), minlength=draws * rows).reshape(draws, rows)
-        means.append(scores @ (counts.T / rows))  # how often a row was drawn is all that its mean needs
-    return np.concatenate(means, axis=-1)
+    rows = scores.shape[-1]
+    counts = np.empty((RESAMPLES, rows))  # how often a row was drawn is all that its mean needs
+    for drawn in counts:
+        drawn[:] = np.bincount(random.integers(rows, size=rows), minlength=rows)
+    return scores @ counts.T / rows
 
 
 def interval(samples: np.ndarray, rows: int) -> np.ndarray:
@@ -128,8 +126,8 @@ def over_seeds(values: Sequence[float]) -> Estimate:
     mean = float(np.mean(values))
     if len(values) < 2:
         return Estimate(mean, math.nan, math.nan)
-    if np.ptp(values) == 0:
-        return Estimate(mean, mean, mean, 1.0 if mean == 0 else math.nan)
+    if np.ptp(values) < ALIKE:
+        return Estimate(mean, mean, mean, 1.0 if abs(mean) < ALIKE else math.nan)
     test = stats.ttest_1samp(values, 0)
     bounds = test.confidence_interval(LEVEL)
     return Estimate(mean, float(bounds.low), float(bounds.high), float(test.pvalue))
@@ -138,8 +136,8 @@ def over_seeds(values: Sequence[float]) -> Estimate:
 def seeds_difference(a: Sequence[float], b: Sequence[float]) -> Estimate:
     """mean(a) - mean(b) with Welch's interval and test, for runs whose seeds differ; at least two on each side."""
     difference = float(np.mean(a) - np.mean(b))
-    if np.ptp(a) == 0 and np.ptp(b) == 0:
-        return Estimate(difference, difference, difference, 1.0 if difference == 0 else math.nan)
+    if np.ptp(a) < ALIKE and np.ptp(b) < ALIKE:
+        return Estimate(difference, difference, difference, 1.0 if abs(difference) < ALIKE else math.nan)
     test = stats.ttest_ind(a, b, equal_var=False)
     bounds = test.confidence_interval(LEVEL)
     return Estimate(difference, float(bounds.low), float(bounds.high), float(test.pvalue))
@@ -162,7 +160,7 @@ def rows_difference(a: Sequence[Table], b: Sequence[Table]) -> dict[str, dict[st
         result[metric] = {}
         for name, value in observed.items():
             low, high = interval(drawn[name][number], min(counts))
-            extreme = np.abs(swapped[name][number]) >= abs(value[number, 0]) - 1e-9
+            extreme = np.abs(swapped[name][number]) >= abs(value[number, 0]) - ALIKE
             p = (1 + int(extreme.sum())) / (1 + RESAMPLES)
             result[metric][name] = Estimate(float(value[number, 0]), float(low), float(high), p)
     return result
@@ -183,8 +181,8 @@ def _swapped(a: Table, b: Table) -> tuple[np.ndarray, np.ndarray]:
     random, halves, middles = np.random.default_rng(1), [], []
     for task, scores in a.items():
         rows = scores.shape[-1]
-        signs = random.choice(np.array([-1, 1], dtype=np.int8), size=(rows, RESAMPLES))
-        halves.append((scores - b[task]) / 2 @ (signs / rows))
+        signs = random.integers(2, size=(RESAMPLES, rows), dtype=np.int8) * 2.0 - 1
+        halves.append((scores - b[task]) / 2 @ signs.T / rows)
         middles.append(((scores + b[task]) / 2).mean(-1, keepdims=True))
     half, middle = np.stack(halves, axis=1), np.stack(middles, axis=1)
     return middle + half, middle - half
