@@ -49,6 +49,9 @@ def means(groups: list[Group], metric: str, prompt: str) -> list[str]:
         lines.append("several seeds: Student's t over seeds.")
     if any(1 < size < FEW for size in sizes):
         lines.append(f"fewer than {FEW} seeds: too few to see whether scores are normally distributed, as t assumes.")
+    made = {str([run.metrics.get(field) for field in ("versions", "device")]) for group in groups for run in group.runs.values()}
+    if len(made) > 1:
+        lines.append("the runs were made with different library versions or devices: part of a difference may be theirs.")
     return lines
 
 

@@ -80,6 +80,11 @@ def test_other_seeds_are_compared_by_welchs_test_and_lost_rows_are_said_to_be_lo
 def test_runs_are_told_apart_by_what_differs_and_the_same_run_counts_once() -> None:
     runs = [made("lora_inc", 1), made("lora_inc", 1), made("lora_inc", 2, **{"train.learning_rate": 0.2})]
     assert [group.label for group in grouped(runs)] == ["lora_inc train.learning_rate=0.1", "lora_inc train.learning_rate=0.2"]
+    big = {"model.name": "big", "model.id": "maker/big"}
+    runs = [made("lora_inc", 1, **{"model.name": "small", "model.id": "maker/small"}), made("olora", 1, **big)]
+    assert [group.label for group in grouped(runs)] == ["lora_inc model.name=small", "olora model.name=big"]
+    runs[0].metrics["versions"] = {"torch": "1"}
+    assert "different library versions or devices" in "\n".join(compare.means(grouped(runs), "rouge_l", "chosen"))
     with pytest.raises(DataError, match="both lora_inc with seed 1, but differ"):
         grouped([made("lora_inc", 1), made("lora_inc", 1, gain=1)])
 

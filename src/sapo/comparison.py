@@ -127,11 +127,12 @@ def grouped(runs: Sequence[Run]) -> list[Group]:
 
 
 def _label(run: Run, runs: Sequence[Run]) -> str:
-    """The method's name and every setting that tells the run from others: of any method, or of its own."""
+    """The method's name and every setting that tells the run from others; a method's or model's own, from others of its name."""
     parts = [run.metrics["method"]]
     for key, value in run.settings.items():
-        others = [r for r in runs if not key.startswith("method.") or r.metrics["method"] == run.metrics["method"]]
-        if any(other.settings.get(key) != value for other in others):
+        name = f"{key.partition('.')[0]}.name"
+        peers = [other for other in runs if key == name or other.settings.get(name) == run.settings.get(name)]
+        if key != "method.name" and any(other.settings.get(key) != value for other in peers):
             parts.append(f"{key}={value}")
     return " ".join(parts)
 
