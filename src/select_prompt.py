@@ -8,8 +8,11 @@ from typing import Any
 from tqdm import tqdm
 
 from sapo.files import read_json, write_json
+from sapo.models import read_base
 from sapo.parallel import is_main
 from sapo.params import Params, check_task, load_params
+from sapo.provenance import write_provenance
+from sapo.records import WEIGHTS, selection_record
 from sapo.search import search
 from sapo.selection import choose, ranks
 from sapo.stage import run
@@ -26,8 +29,11 @@ def select(name: str) -> None:
     kind = params.selection.search if selector == "sapo" else "exhaustive"  # the controls need every candidate's loss
     chosen = 0
     measured: list[dict[str, Any]] = [{"loss": None, "rows": 0, "rank": None} for _ in candidates]
+    record = None  # of what decided the losses, where any was measured
     if selector != "original" and len(candidates) > 1:
         best, measured = measure(params, task, candidates, after, kind)
+        adapter = Path("models") / after / WEIGHTS if after != "base" else None
+        record = selection_record(params, read_base("models/base")["fingerprint"], adapter, Path("data/tasks") / name)
         chosen = best if selector == "sapo" else choose(selector, [entry["loss"] for entry in measured], params.seed)
     entries = [
         {"instruction": text, "original": index == 0} | entry
@@ -44,10 +50,13 @@ def select(name: str) -> None:
         "original": task.instruction,
         "suffix": task.suffix,
         "language": task.language,
+        "run": record,
         "candidates": entries,
     }
     if is_main():
         write_json(f"data/prompts/{name}.json", prompt)
+        evaluations = sum(entry["rows"] for entry in measured)
+        write_provenance(f"metrics/provenance/select-{name}.json", params, candidates=len(entries), row_evaluations=evaluations)
 
 
 def measure(params: Params, task: Task, candidates: list[str], after: str, kind: str) -> tuple[int, list[dict[str, Any]]]:
@@ -56,7 +65,7 @@ def measure(params: Params, task: Task, candidates: list[str], after: str, kind:
     Candidates that the search has dropped were measured on fewer rows and have no rank.
     """
     from sapo.adapters import fold, load_adapter
-    from sapo.models import load_model, load_tokenizer, read_base
+    from sapo.models import load_model, load_tokenizer
     from sapo.parallel import shard
     from sapo.prompts import PromptEncoder
     from sapo.scoring import RowLosses

@@ -5,13 +5,15 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from sapo.adapters import LINEAGE, WEIGHTS, fold, load_adapter, save_adapter, stack
+from sapo.adapters import LINEAGE, fold, load_adapter, save_adapter, stack
 from sapo.cards import model_card
 from sapo.files import output_folder, read_json, sha256_file, sha256_json
 from sapo.models import load_model, load_tokenizer, read_base
 from sapo.parallel import is_main, shard
 from sapo.params import Params, check_task, load_params
 from sapo.prompts import PromptEncoder
+from sapo.provenance import write_provenance
+from sapo.records import WEIGHTS, training_record
 from sapo.stage import run, versions
 from sapo.tasks import load_task
 from sapo.training import Trained, forget_checkpoints, new_lora, train_task
@@ -65,12 +67,15 @@ def train(name: str) -> None:
     if not is_main():
         return
     learned: list[dict[str, Any]] = previous.lineage["tasks"] if previous else []
-    learned = [*learned, {"task": name, "prompt": prompt, "rows": len(rows), "history": trained.history}]
+    start = Path("models") / after / WEIGHTS if previous else None
+    record = training_record(params, base["fingerprint"], start, Path("data/tasks") / name, prompt)
+    learned = [*learned, {"task": name, "prompt": prompt, "rows": len(rows), "run": record, "history": trained.history}]
     lineage = lineage_of(params, base) | {"tasks": learned}
     write_scalars(Path("plots/train") / name, trained)
     with output_folder(Path("models") / name) as folder:
         tensors = stack(previous, trained.state)
         save_adapter(folder, tensors, params.lora, params.model.target_modules, lineage, model_card(lineage))
+    write_provenance(f"metrics/provenance/train-{name}.json", params, rows=len(rows), steps=len(trained.history))
     forget_checkpoints(checkpoints)
     print(f"{name}: loss {trained.history[0]['loss']:.3f} -> {trained.history[-1]['loss']:.3f}, saved with its {LINEAGE}")
 

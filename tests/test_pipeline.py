@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -85,7 +86,44 @@ def test_one_run_leaves_every_output(project: Path) -> None:
         assert prompt["instruction"] == prompt["candidates"][prompt["chosen"]]["instruction"]
         assert (project / f"plots/train/{task}/loss.tsv").read_text().startswith("step\tloss")
     assert not list(project.glob(".checkpoints/*/checkpoint-*"))
-    assert "rouge_l" in run(project, "dvc", "metrics", "show")
+    shown = run(project, "dvc", "metrics", "show")
+    assert "rouge_l" in shown
+    assert "interval" not in shown  # lists: they stand in the file, and leave the table readable
+
+
+def test_when_where_and_from_which_code_every_stage_ran_is_kept(project: Path) -> None:
+    text = (project / "metrics/provenance.json").read_text()
+    provenance = json.loads(text)
+    head = run(project, "git", "rev-parse", "HEAD").strip()
+    assert provenance["code"] == [{"revision": head, "dirty": False}]
+    steps = [f"{script}-{task}" for task in ("reuters_r8", "xsum") for script in ("select", "train", "evaluate")]
+    assert list(provenance["stages"]) == ["evaluate-base", *steps]
+    for name, stage in provenance["stages"].items():
+        assert stage["seconds"] > 0
+        assert stage["params"]["seed"] == 42
+        assert stage["host"]["cores"] >= 1
+        assert stage["samples"], name
+    assert provenance["stages"]["train-xsum"]["samples"] == {"rows": 6, "steps": 1}
+    for secret in (str(Path.home()), str(project), socket.gethostname()):
+        assert secret not in text
+    run(project, "git", "check-ignore", "-q", "metrics/provenance.json")
+
+
+def test_equal_seeds_give_equal_bits_and_other_provenance(project: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "again"
+    shutil.copytree(project, folder, ignore=shutil.ignore_patterns(".dvc", "data", "metrics", "plots"))
+    shutil.copytree(project / "data/tasks", folder / "data/tasks")
+    shutil.rmtree(folder / "models/xsum")
+    shutil.rmtree(folder / "models/reuters_r8")
+    run(folder, sys.executable, "-c", ALL_STAGES)
+    written = [p for kind in ("data", "models", "metrics", "plots") for p in (folder / kind).rglob("*") if p.is_file()]
+    assert len(written) > 30
+    for path in written:
+        place = path.relative_to(folder)
+        if "provenance" in str(place):
+            assert read(path) != read(project / place)
+        else:
+            assert path.read_bytes() == (project / place).read_bytes(), place
 
 
 def test_the_plots_are_rendered_by_dvc(project: Path) -> None:
@@ -126,6 +164,7 @@ def test_nothing_runs_twice_and_methods_come_back_from_the_run_cache(project: Pa
     assert "Running stage" not in run(project, "dvc", "repro")
     assert "up to date" in run(project, "dvc", "status")
     first = read(project / "metrics/cl.json")
+    kept = run(project, "dvc", "exp", "list", "--name-only").split()
 
     other = experiment(project, "method=olora")
     ran = {line.split("'")[1] for line in other.splitlines() if line.startswith("Running stage")}
@@ -136,11 +175,30 @@ def test_nothing_runs_twice_and_methods_come_back_from_the_run_cache(project: Pa
     unmeasured = {"loss": None, "rows": 0, "rank": None}
     assert prompt["candidates"] == [{"instruction": prompt["original"], "original": True} | unmeasured]
 
+    compared = run(project, sys.executable, "src/compare.py", *kept, "workspace")
+    assert "olora - lora_inc_sapo" in compared
+    assert "test rows" in compared
+    assert "* one seed: the interval (bootstrap) covers the choice of test rows alone" in compared
+    assert "no-such-rev" in run(project, sys.executable, "src/compare.py", "no-such-rev", fails=True)
+
     back = experiment(project, "method=lora_inc_sapo")
     assert "Running stage 'train" not in back
     assert "Running stage 'select" not in back
     assert read(project / "metrics/cl.json") == first
 
+
+ALL_STAGES = """
+import sys
+sys.path.insert(0, "src")
+import evaluate, paraphrase, report, select_prompt, train
+evaluate.evaluate("base")
+for task in ("reuters_r8", "xsum"):
+    paraphrase.paraphrase(task)
+    select_prompt.select(task)
+    train.train(task)
+    evaluate.evaluate(task)
+report.report()
+"""
 
 WITHOUT_TORCH = """
 import sys

@@ -15,13 +15,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sapo.files import DataError, read_json, write_json
+from sapo.records import WEIGHTS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from sapo.params import Lora
 
-WEIGHTS, CONFIG, LINEAGE = "adapter_model.safetensors", "adapter_config.json", "lineage.json"
+CONFIG, LINEAGE = "adapter_config.json", "lineage.json"
 OUTER = "base_model.model."  # what PEFT puts before the name of an adapted module
 
 

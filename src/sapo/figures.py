@@ -1,11 +1,12 @@
 """The report's figures (matplotlib, PNG): legible at 800 pixels' width, told apart without colour vision."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -20,6 +21,8 @@ COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#0
 MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
 LABELS = {"rouge_l": "ROUGE-L (%)", "exact_match": "exact match (%)"}
 
+COVERED = "[ ]: 95 % interval over the choice of test rows; other seeds are not in it"
+
 Row = dict[str, Any]
 
 
@@ -29,6 +32,18 @@ def _save(figure: Figure, path: Path, title: str) -> None:
     figure.savefig(drawn, format="png", dpi=110, metadata={"Software": None})  # the same numbers give the same bytes
     write_bytes(path, drawn.getvalue())
     plt.close(figure)
+
+
+def caption(metrics: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> str:
+    """A line a metric: each value and its interval (`METRIC_interval`), and a last one that says what these cover."""
+    lines = []
+    for metric, label in LABELS.items():
+        found = [(name, metrics[metric][name], metrics[f"{metric}_interval"][name]) for name in names]
+        shown = [
+            f"{name} {value:.1f} [{', '.join('-' if e is None else f'{e:.1f}' for e in ends)}]" for name, value, ends in found
+        ]
+        lines.append(f"{label}: {', '.join(shown)}")
+    return "\n".join([*lines, COVERED])
 
 
 def _style(index: int) -> dict[str, Any]:
@@ -58,22 +73,28 @@ def matrix(path: Path, rows: Sequence[Row], order: Sequence[str], title: str) ->
     _save(figure, path, f"{title}\nframed: just trained; bold: trained so far")
 
 
-def stages(path: Path, rows: Sequence[Row], order: Sequence[str], title: str) -> None:
-    """Each task's score over the stages, one panel a metric; a filled marker where the task has been trained."""
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4.3), layout="constrained", sharey=True)
-    for axis, (metric, label) in zip(axes, LABELS.items(), strict=True):
+def stages(path: Path, rows: Sequence[Row], order: Sequence[str], intervals: np.ndarray, title: str) -> None:
+    """Each task's score over the stages, one panel a metric; a filled marker where the task has been trained.
+
+    intervals: (stages, tasks, metrics, 2), the ends of each score's bar; NaN for none.
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained", sharey=True)
+    for number, (axis, (metric, label)) in enumerate(zip(axes, LABELS.items(), strict=True)):
         for index, task in enumerate(order):
-            values = [row["scores"][task][metric] for row in rows]
+            values = np.array([row["scores"][task][metric] for row in rows])
+            places = np.arange(len(rows)) + 0.09 * (index - (len(order) - 1) / 2)  # beside one another: bars would hide bars
+            bars = np.abs(intervals[:, index, number].T - values)
             style = _style(index)
-            axis.plot(values, label=task, markersize=7, markerfacecolor="white", linewidth=1.6, **style)
-            trained = range(index + 1, len(rows))
-            axis.plot(trained, [values[i] for i in trained], linestyle="none", markersize=7, **style)
+            axis.errorbar(places, values, bars, fmt="none", ecolor=style["color"], elinewidth=1.3, capsize=2.5, alpha=0.6)
+            axis.plot(places, values, label=task, markersize=7, markerfacecolor="white", linewidth=1.6, **style)
+            axis.plot(places[index + 1 :], values[index + 1 :], linestyle="none", markersize=7, **style)
         axis.set_xticks(range(len(rows)), [row["stage"] for row in rows], rotation=20, ha="right")
         axis.set(title=label, xlabel="model after stage", ylim=(-3, 103))
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("score (%)")
     axes[1].legend(title="evaluated task", loc="center left", bbox_to_anchor=(1.01, 0.5))
-    _save(figure, path, f"{title}\nfilled marker: the task has been trained")
+    covered = COVERED.replace("[ ]", "bars")
+    _save(figure, path, f"{title}\nfilled marker: the task has been trained; {covered}")
 
 
 def candidates(path: Path, rows: Sequence[Row], order: Sequence[str], title: str) -> None:
