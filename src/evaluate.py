@@ -9,7 +9,7 @@ from typing import Any
 
 from sapo.adapters import Adapter, fold, load_adapter
 from sapo.answers import generate
-from sapo.files import output_folder, read_json, write_json, write_jsonl
+from sapo.files import DataError, output_folder, read_object, write_json, write_jsonl
 from sapo.metrics import answer_scores, exact_match, rouge_l
 from sapo.models import load_model, load_tokenizer, read_base, weights_folder
 from sapo.parallel import is_main, shard
@@ -28,8 +28,12 @@ def evaluate(stage: str) -> None:
     learned: dict[str, str] = {}  # task -> the instruction it was trained with
     if stage != "base":
         check_task(params, stage)
-        earlier = read_json(f"metrics/scores/{params.sequence.tasks[stage].after}.json")["rows"]
-        adapter = load_adapter(Path("models") / stage, read_base("models/base")["fingerprint"])
+        done = params.sequence.order[: params.sequence.order.index(stage)]
+        scores = f"metrics/scores/{params.sequence.tasks[stage].after}.json"
+        earlier = read_object(scores, rows=list)["rows"]
+        if (stages := [row.get("stage") for row in earlier if isinstance(row, dict)]) != ["base", *done]:
+            raise DataError(f"{scores} holds the stages {stages}, expected {['base', *done]}: run `dvc repro`")
+        adapter = load_adapter(Path("models") / stage, read_base("models/base")["fingerprint"], [*done, stage])
         learned = {entry["task"]: entry["prompt"]["instruction"] for entry in adapter.lineage["tasks"]}
 
     encoder = PromptEncoder(tokenizer, params.prompt.max_tokens, params.model.template_options)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sapo import figures
-from sapo.files import DataError, read_json, write_json
+from sapo.files import DataError, read_object, write_json
 from sapo.metrics import METRICS, continual_metrics
 from sapo.params import load_params
 from sapo.stage import run
@@ -17,12 +17,10 @@ PLOTS = Path("plots")
 def report() -> None:
     params = load_params()
     order, last = params.sequence.order, params.sequence.last
-    rows = read_json(f"metrics/scores/{last}.json")["rows"]
-    if [row["stage"] for row in rows] != ["base", *order]:
-        raise DataError(
-            f"metrics/scores/{last}.json holds the stages {[row['stage'] for row in rows]}, expected base, {', '.join(order)}"
-        )
-    lineage = read_json(f"models/{last}/lineage.json")
+    rows = read_object(f"metrics/scores/{last}.json", rows=list)["rows"]
+    if (stages := [row.get("stage") for row in rows if isinstance(row, dict)]) != ["base", *order]:
+        raise DataError(f"metrics/scores/{last}.json holds the stages {stages}, expected base, {', '.join(order)}")
+    lineage = read_lineage(f"models/{last}/lineage.json", order)
 
     about = {"method": params.method.name, "model": params.model.name, "sequence": params.sequence.name, "seed": params.seed}
     metrics = {metric: summary(rows, order, "scores", metric) for metric in METRICS}
@@ -31,7 +29,11 @@ def report() -> None:
     write_json("metrics/cl.json", about | metrics | {"original_prompt": original} | record)
 
     PLOTS.mkdir(exist_ok=True)
-    scores = [{"stage": row["stage"], "task": task, **rounded(row["scores"][task])} for row in rows for task in order]
+    scores = [
+        {"stage": row["stage"], "task": task, **rounded({m: row["scores"][task][m] for m in METRICS})}
+        for row in rows
+        for task in order
+    ]
     candidates = [
         {
             "task": entry["task"],
@@ -58,11 +60,28 @@ def report() -> None:
         print(f"{metric}: " + ", ".join(f"{name} {value}" for name, value in metrics[metric].items()))
 
 
+def read_lineage(path: str, order: list[str]) -> dict[str, Any]:
+    """How the last model came to be. Raises DataError, before anything is written, where it lacks what the report shows."""
+    lineage = read_object(path, base=dict, tasks=list, versions=dict)
+    try:
+        learned = [entry["task"] for entry in lineage["tasks"]]
+        candidates = [(c["loss"], c["rows"]) for e in lineage["tasks"] for c in e["prompt"]["candidates"]]
+        numbers = [loss for loss, _ in candidates if loss is not None]
+        numbers += [h[key] for e in lineage["tasks"] for h in e["history"] for key in ("step", "loss")]
+        numbers += [e["prompt"]["chosen"] for e in lineage["tasks"]]
+        whole = bool(lineage["base"]["fingerprint"]) and all(isinstance(number, int | float) for number in numbers)
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{path} is not what the train stage writes ({error!r}): run `dvc repro`") from error
+    if learned != order or not whole:
+        raise DataError(f"{path} is of another run or damaged: it has learned {learned}, expected {order}; run `dvc repro`")
+    return lineage
+
+
 def summary(rows: Sequence[dict[str, Any]], order: Sequence[str], kind: str, metric: str) -> dict[str, float]:
     """The continual-learning metrics of one answer metric, rounded to 1e-4. A missing score is an error that names it."""
     try:
         zero_shot, *matrix = [[row[kind][task][metric] for task in order] for row in rows]
-    except KeyError as error:
+    except (KeyError, TypeError) as error:
         raise DataError(f"the scores lack {error}: run `dvc repro` again") from error
     return rounded(continual_metrics(zero_shot, matrix))
 

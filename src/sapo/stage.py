@@ -3,8 +3,10 @@
 import inspect
 import logging
 import os
+import re
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from importlib.metadata import version
 
@@ -17,7 +19,10 @@ LIBRARIES = ("torch", "transformers", "peft", "datasets", "rouge-score")
 
 
 def run(work: Callable[..., None]) -> None:
-    """Call `work` with the command line's arguments; end with exit status 1 and one message on unusable input or a full disk."""
+    """Call `work` with the command line's arguments; end with exit status 1 and one line on unusable input or a full disk.
+
+    The environment variable SAPO_TRACEBACK=1 shows where in the code that was, too.
+    """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     logging.basicConfig(format="%(message)s")
@@ -26,7 +31,9 @@ def run(work: Callable[..., None]) -> None:
         work(*sys.argv[1:])
         parallel.leave()
     except (DataError, OSError) as error:
-        sys.exit(f"error: {error}")
+        if os.environ.get("SAPO_TRACEBACK", "0") != "0":
+            traceback.print_exc()
+        sys.exit(f"error: {one_line(str(error))}")
     except TypeError:
         if len(sys.argv) - 1 != len(inspect.signature(work).parameters):
             sys.exit(f"usage: python {sys.argv[0]} {' '.join(inspect.signature(work).parameters).upper()}")
@@ -36,6 +43,11 @@ def run(work: Callable[..., None]) -> None:
             f"{' '.join([os.path.basename(sys.argv[0]), *sys.argv[1:]])}: {time.time() - psutil.Process().create_time():.1f} s",
             flush=True,
         )
+
+
+def one_line(text: str) -> str:
+    """The text's lines behind one another, with a semicolon where no punctuation ends one."""
+    return re.sub(r"([:;,.]?)\s*[\r\n]\s*", lambda ending: f"{ending[1] or ';'} ", text.strip())
 
 
 def versions() -> dict[str, str]:
