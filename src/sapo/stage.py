@@ -46,8 +46,9 @@ def run(work: Callable[..., None]) -> None:
 
 
 def one_line(text: str) -> str:
-    """The text's lines behind one another, with a semicolon where no punctuation ends one."""
-    return re.sub(r"([:;,.]?)\s*[\r\n]\s*", lambda ending: f"{ending[1] or ';'} ", text.strip())
+    """The text's lines behind one another, with a semicolon where no punctuation ends one; other control characters escaped."""
+    line = re.sub(r"([:;,.]?)\s*[\r\n]\s*", lambda ending: f"{ending[1] or ';'} ", text.strip())
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in line)
 
 
 def versions() -> dict[str, str]:
