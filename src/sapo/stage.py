@@ -31,7 +31,7 @@ def run(work: Callable[..., None]) -> None:
         work(*sys.argv[1:])
         parallel.leave()
     except (DataError, OSError) as error:
-        if os.environ.get("SAPO_TRACEBACK", "0") != "0":
+        if os.environ.get("SAPO_TRACEBACK", "") not in ("", "0"):
             traceback.print_exc()
         sys.exit(f"error: {one_line(str(error))}")
     except TypeError:
