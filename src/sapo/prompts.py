@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 TEXT_HEADING = {"en": "Text:", "zh": "文本:"}
-LONG = 200_000, 64  # characters that a text may have before its end is left out of sight: at least, and for each token of room
+SEEN = 200_000, 64  # how many characters of a text are looked at: so many, or so many for each token that a prompt may have
 SENTINEL = "\u2042USER\u2042"  # stands for the user's text while the chat template is taken apart
 
 
@@ -103,17 +103,13 @@ class PromptEncoder:
 
         Raises DataError when instruction and suffix alone exceed `max_tokens`.
         """
-        seen = max(LONG[0], LONG[1] * self.max_tokens)  # tokenising megabytes of which a few thousand tokens fit takes minutes
+        seen = max(SEEN[0], SEEN[1] * self.max_tokens)  # tokenising megabytes takes minutes, and what would fit is near the start
         turns = self._turns([user_turn(instruction, example.sentence[:seen], suffix, language) for example in examples])
         labels = self._texts([example.label for example in examples]) if answers else [[] for _ in examples]
         rows = []
         for example, turn, label in zip(examples, turns, labels, strict=True):
-            room, end = self.max_tokens - len(self._head) - len(self._tail), seen
-            while len(turn) <= room and end < len(example.sentence):  # tokens of hundreds of characters, such as white space
-                end *= 4
-                [turn] = self._turns([user_turn(instruction, example.sentence[:end], suffix, language)])
-            if len(turn) > room:
-                turn = self._cut(instruction, suffix, language, example.sentence[:end])
+            if len(self._head) + len(turn) + len(self._tail) > self.max_tokens:
+                turn = self._cut(instruction, suffix, language, example.sentence[:seen])
             answer = [*label, self.end_of_turn] if answers else []
             rows.append(Encoded([*self._head, *turn, *self._tail], answer))
         return rows
