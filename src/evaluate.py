@@ -11,7 +11,7 @@ from typing import Any
 
 from sapo.adapters import Adapter, fold, load_adapter
 from sapo.answers import generate
-from sapo.files import output_folder, read_json, read_jsonl, write_json, write_jsonl
+from sapo.files import DataError, output_folder, read_jsonl, read_object, write_json, write_jsonl
 from sapo.metrics import row_scores
 from sapo.models import load_model, load_tokenizer, read_base, weights_folder
 from sapo.parallel import is_main, shard
@@ -35,9 +35,13 @@ def evaluate(stage: str) -> None:
     if stage != "base":
         check_task(params, stage)
         after = params.sequence.tasks[stage].after
-        earlier = read_json(f"metrics/scores/{after}.json")["rows"]
+        done = params.sequence.order[: params.sequence.order.index(stage)]
+        before = f"metrics/scores/{after}.json"
+        earlier = read_object(before, rows=list)["rows"]
+        if (stages := [row.get("stage") for row in earlier if isinstance(row, dict)]) != ["base", *done]:
+            raise DataError(f"{before} holds the stages {stages}, expected {['base', *done]}: run `dvc repro`")
         earlier_rows = list(read_jsonl(f"metrics/rows/{after}.jsonl"))
-        adapter = load_adapter(Path("models") / stage, fingerprint)
+        adapter = load_adapter(Path("models") / stage, fingerprint, [*done, stage])
         learned = {entry["task"]: entry["prompt"]["instruction"] for entry in adapter.lineage["tasks"]}
 
     encoder = PromptEncoder(tokenizer, params.prompt.max_tokens, params.model.template_options)

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from sapo import figures
-from sapo.files import DataError, read_json, read_jsonl, sha256_file, write_json, write_text
+from sapo.files import DataError, read_jsonl, read_object, sha256_file, write_json, write_text
 from sapo.metrics import METRICS, continual_metrics
 from sapo.params import Params, load_params
 from sapo.provenance import gather
-from sapo.records import WEIGHTS, check_one_run, data_fingerprint
+from sapo.records import WEIGHTS, check_one_run, data_fingerprint, read_lineage
 from sapo.stage import run
 from sapo.statistics import check_means, ends, row_intervals, row_tables
 
@@ -24,9 +24,10 @@ def report() -> None:
     params = load_params()
     order, last = params.sequence.order, params.sequence.last
     scores_file, rows_file = f"metrics/scores/{last}.json", f"metrics/rows/{last}.jsonl"
-    rows, lineage = read_json(scores_file)["rows"], read_json(f"models/{last}/lineage.json")
-    if [row["stage"] for row in rows] != ["base", *order]:
-        raise DataError(f"{scores_file} holds the stages {[row['stage'] for row in rows]}, expected base, {', '.join(order)}")
+    rows = read_object(scores_file, rows=list)["rows"]
+    if (stages := [row.get("stage") for row in rows if isinstance(row, dict)]) != ["base", *order]:
+        raise DataError(f"{scores_file} holds the stages {stages}, expected base, {', '.join(order)}")
+    lineage = read_lineage(f"models/{last}/lineage.json", order)
     check_one_run(rows, lineage, sha256_file(f"models/{last}/{WEIGHTS}"), scores_file)
     about = what_ran(params, lineage)
 
@@ -44,7 +45,9 @@ def report() -> None:
     write_json("metrics/provenance.json", about | gather("metrics/provenance", order))
 
     scores = [
-        {"stage": row["stage"], "task": task, **rounded(row["scores"][task]), **bounds_of(cells[i, j])}
+        {"stage": row["stage"], "task": task}
+        | rounded({metric: row["scores"][task][metric] for metric in METRICS})
+        | bounds_of(cells[i, j])
         for i, row in enumerate(rows)
         for j, task in enumerate(order)
     ]
@@ -94,7 +97,7 @@ def summary(
     """
     try:
         matrices = {metric: [[row[kind][task][metric] for task in order] for row in rows] for metric in METRICS}
-    except KeyError as error:
+    except (KeyError, TypeError) as error:
         raise DataError(f"the scores lack {error}: run `dvc repro` again") from error
     values = {metric: rounded(continual_metrics(zero, matrix)) for metric, (zero, *matrix) in matrices.items()}
     check_means(table, rows, kind, where)

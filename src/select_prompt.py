@@ -7,7 +7,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from sapo.files import read_json, write_json
+from sapo.files import DataError, read_object, write_json
 from sapo.models import read_base
 from sapo.parallel import is_main
 from sapo.params import Params, check_task, load_params
@@ -23,7 +23,10 @@ def select(name: str) -> None:
     params = load_params()
     check_task(params, name)
     task = load_task(f"data/tasks/{name}")
-    candidates: list[str] = read_json(f"data/paraphrases/{name}.json")["candidates"]
+    found = f"data/paraphrases/{name}.json"
+    candidates: list[str] = read_object(found, candidates=list)["candidates"]
+    if candidates[:1] != [task.instruction] or not all(isinstance(text, str) for text in candidates):
+        raise DataError(f"{found} must list the task's instruction and then other texts: run `dvc repro paraphrase@{name}`")
     selector, after = params.method.selector, params.sequence.tasks[name].after
     number = min(params.selection.rows, len(task.train))
     kind = params.selection.search if selector == "sapo" else "exhaustive"  # the controls need every candidate's loss
@@ -73,7 +76,8 @@ def measure(params: Params, task: Task, candidates: list[str], after: str, kind:
     tokenizer = load_tokenizer("models/base")
     model = load_model("models/base", params.model.dtype, "cpu" if params.launch.shard else None)
     if after != "base":
-        fold(model, load_adapter(Path("models") / after, read_base("models/base")["fingerprint"]))
+        learned = params.sequence.order[: params.sequence.order.index(task.name)]
+        fold(model, load_adapter(Path("models") / after, read_base("models/base")["fingerprint"], learned))
     if params.launch.shard:
         shard(model)
     encoder = PromptEncoder(tokenizer, params.prompt.max_tokens, params.model.template_options)

@@ -5,9 +5,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from sapo.adapters import LINEAGE, fold, load_adapter, save_adapter, stack
+from sapo.adapters import LINEAGE, check_continues, fold, load_adapter, save_adapter, stack
 from sapo.cards import model_card
-from sapo.files import output_folder, read_json, sha256_file, sha256_json
+from sapo.files import DataError, output_folder, read_object, sha256_file, sha256_json
 from sapo.models import load_model, load_tokenizer, read_base
 from sapo.parallel import is_main, shard
 from sapo.params import Params, check_task, load_params
@@ -27,13 +27,19 @@ def train(name: str) -> None:
     position = params.sequence.order.index(name)
     after = params.sequence.tasks[name].after
     seed = params.seed + position  # another start and row order for each task
-    task, prompt, base = load_task(f"data/tasks/{name}"), read_json(f"data/prompts/{name}.json"), read_base("models/base")
+    task, base, chosen = load_task(f"data/tasks/{name}"), read_base("models/base"), f"data/prompts/{name}.json"
+    prompt = read_object(chosen, task=str, after=str, instruction=str, original=str, suffix=str, language=str)
+    expected = {"task": name, "after": after, "original": task.instruction, "suffix": task.suffix, "language": task.language}
+    if odd := [key for key, value in expected.items() if prompt[key] != value]:
+        raise DataError(f"{chosen} is of another run, see its {', '.join(odd)}: run `dvc repro` for this task")
 
     # The model as it is now: earlier tasks' updates folded into the weights, so a step costs the same for every task.
     tokenizer = load_tokenizer("models/base")
     model = load_model("models/base", params.model.dtype, "cpu" if params.launch.shard else None)
-    previous = load_adapter(Path("models") / after, base["fingerprint"]) if after != "base" else None
+    learned_before = params.sequence.order[:position]
+    previous = load_adapter(Path("models") / after, base["fingerprint"], learned_before) if after != "base" else None
     if previous:
+        check_continues(previous, params.lora, params.model.target_modules, Path("models") / after)
         fold(model, previous)
     adapted = new_lora(model, params.lora, params.model.target_modules, seed)
     if params.launch.shard:
@@ -71,10 +77,10 @@ def train(name: str) -> None:
     record = training_record(params, base["fingerprint"], start, Path("data/tasks") / name, prompt)
     learned = [*learned, {"task": name, "prompt": prompt, "rows": len(rows), "run": record, "history": trained.history}]
     lineage = lineage_of(params, base) | {"tasks": learned}
-    write_scalars(Path("plots/train") / name, trained)
     with output_folder(Path("models") / name) as folder:
         tensors = stack(previous, trained.state)
         save_adapter(folder, tensors, params.lora, params.model.target_modules, lineage, model_card(lineage))
+        write_scalars(Path("plots/train") / name, trained)  # when nothing can be wrong with the adapter any more
     write_provenance(f"metrics/provenance/train-{name}.json", params, rows=len(rows), steps=len(trained.history))
     forget_checkpoints(checkpoints)
     print(f"{name}: loss {trained.history[0]['loss']:.3f} -> {trained.history[-1]['loss']:.3f}, saved with its {LINEAGE}")

@@ -1,7 +1,9 @@
 """The tiny model: random weights, real architecture, real tokenizer and chat template; every test gets its own copy."""
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -13,6 +15,15 @@ from sapo.prompts import PromptEncoder
 from sapo.tasks import Example
 
 REPOSITORY = Path(__file__).parent.parent
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """One line on what test_bad_inputs.py tried."""
+    passed = Counter(dict(report.user_properties).get("input") for report in terminalreporter.stats.get("passed", []))
+    failed = sum("test_bad_inputs.py" in report.nodeid for report in terminalreporter.stats.get("failed", []))
+    if tried := passed["refused"] + passed["accepted"] + failed:
+        refused, accepted = passed["refused"], passed["accepted"]
+        terminalreporter.write_line(f"inputs tried: {tried}; clear errors: {refused}; accepted as they should: {accepted}")
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from torch.nn.functional import pad as pad_left
 from tqdm import tqdm
 from transformers import DynamicCache
 
+from sapo.files import DataError
 from sapo.parallel import is_main, is_sharded, sum_over_ranks, world
 from sapo.pieces import my_pieces, pieces
 from sapo.prefix import Prefix, expand, last_positions, make_batch, prefix_length, run_prefix
@@ -87,9 +88,12 @@ def _continue(
 
 
 def _next(
-    model: "PreTrainedModel", ids: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache | None
+    model: "PreTrainedModel", ids: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache | None, check: bool = False
 ) -> tuple[DynamicCache, Tensor]:
-    """One pass over ids (B, L): the cache with them, and each row's most likely next token (B,)."""
+    """One pass over ids (B, L): the cache with them, and each row's most likely next token (B,).
+
+    Raises DataError, with `check`, where a model says nothing: of NaN some token would be taken for the most likely one.
+    """
     output = model(
         input_ids=ids,
         attention_mask=mask,
@@ -98,12 +102,14 @@ def _next(
         use_cache=True,
         logits_to_keep=last_positions(ids, 1),
     )
+    if check and output.logits.isnan().any():
+        raise DataError("the model's answers are not a number (NaN): its weights or model.dtype cannot be used")
     return output.past_key_values, output.logits[:, -1].argmax(-1)
 
 
 def _read(model: "PreTrainedModel", rows: Sequence[Encoded], prefix: int, shared: Prefix | None, pad: int) -> Reading:
     batch = make_batch(rows, prefix, pad, model.device)
-    cache, chosen = _next(model, batch.input_ids, batch.attention_mask, batch.position_ids, expand(shared, len(rows)))
+    cache, chosen = _next(model, batch.input_ids, batch.attention_mask, batch.position_ids, expand(shared, len(rows)), True)
     return cache, chosen, batch.attention_mask, batch.position_ids[:, -1:]
 
 

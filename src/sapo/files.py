@@ -4,6 +4,7 @@ import errno
 import fcntl
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -11,25 +12,107 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 import psutil
+import yaml
 
 STORAGE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+BY_A_STAGE = "run the stage that writes it (`dvc repro`), or fetch it (`dvc pull`)"
 
 
 class DataError(Exception):
     """Input that cannot be used; the message names the file or key and says what to do."""
 
 
-def read_json(path: str | Path) -> Any:
-    """The content of a JSON file. Raises DataError that names the file when it is missing or not JSON."""
+def read_text(path: str | Path, missing: str = BY_A_STAGE) -> str:
+    """The content of a UTF-8 file, without a byte order mark.
+
+    Raises DataError that names the file when it is missing (then with `missing`, what to do), a folder, or no such text.
+    """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
-        raise DataError(f"{path} is missing: run the stage that writes it (`dvc repro`), or fetch it (`dvc pull`)") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is missing: {missing}") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text (see its byte {error.start}): save it as UTF-8") from error
+    except (OSError, ValueError) as error:  # ValueError: a path that holds a NUL
+        raise DataError(f"{path} cannot be read as a file: {getattr(error, 'strerror', None) or error}") from error
+    if "\0" in text:
+        raise DataError(f"{path} holds NUL bytes, as UTF-16 or a damaged file does: save it as UTF-8")
+    return text
+
+
+def read_json(path: str | Path, finite: bool = True) -> Any:
+    """The content of a JSON file. Raises DataError that names the file when it is missing or not JSON.
+
+    A key that stands twice in one object is refused; so are NaN and numbers out of range, unless `finite` is False.
+    """
+    text = read_text(path)
+    try:
+        return _parse(text, finite)
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not valid JSON: {error}") from error
+
+
+def read_object(path: str | Path, **kinds: type | UnionType) -> dict[str, Any]:
+    """The object in a JSON file of the pipeline, whose keys `kinds` are there and of these types (DataError)."""
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: expected an object, found {type(content).__name__}; {BY_A_STAGE}")
+    for key, kind in kinds.items():
+        if key not in content:
+            raise DataError(f"{path} lacks '{key}': {BY_A_STAGE}")
+        if not isinstance(content[key], kind):
+            name = kind.__name__ if isinstance(kind, type) else str(kind)
+            raise DataError(f"{path}: '{key}' must be of type {name}, found {content[key]!r:.80}; {BY_A_STAGE}")
+    return content
+
+
+def read_yaml(path: str | Path, missing: str = BY_A_STAGE) -> Any:
+    """The content of a YAML file. Raises DataError that names file and line; a key that stands twice is refused."""
+    text = read_text(path, missing)
+    try:
+        return yaml.load(text, _UniqueKeys)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise DataError(f"{path} is not valid YAML: {place}{error.problem or error.context}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise DataError(f"{path} is not valid YAML: {error}") from error
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:  # before `<<` is resolved: a key may override a merged one
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if (key.tag, key.value) in seen:
+                    raise yaml.MarkedYAMLError(problem=f"the key {key.value!r} stands there twice", problem_mark=key.start_mark)
+                seen.add((key.tag, key.value))
+        return super().construct_mapping(node, deep)
+
+
+def _parse(text: str, finite: bool) -> Any:
+    if not finite:
+        return json.loads(text, object_pairs_hook=_unique)
+    return json.loads(text, object_pairs_hook=_unique, parse_float=_in_range, parse_constant=_in_range)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {max(keys, key=keys.count)!r:.80} stands twice in one object")
+    return content
+
+
+def _in_range(written: str) -> float:
+    number = float(written)
+    if not math.isfinite(number):
+        raise ValueError(f"{written:.40} is not a finite number")
+    return number
 
 
 def write_json(path: str | Path, content: Any) -> None:
@@ -69,12 +152,12 @@ def read_jsonl(path: str | Path) -> Iterator[dict[str, Any]]:
     """The objects of a JSONL file. Raises DataError that names file and line for a line that is not an object."""
     path = Path(path)
     if not path.is_file():
-        raise DataError(f"{path} is missing: run the stage that writes it (`dvc repro`), or fetch it (`dvc pull`)")
+        raise DataError(f"{path} is {'a folder, not a file' if path.is_dir() else 'missing'}: {BY_A_STAGE}")
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             try:
-                row = json.loads(line.decode("utf-8"))
-            except ValueError as error:
+                row = _parse(line.decode("utf-8"), finite=True)
+            except (ValueError, RecursionError) as error:
                 raise DataError(f"{path}, line {number}: not valid JSON: {error}") from error
             if not isinstance(row, dict):
                 raise DataError(f"{path}, line {number}: expected an object, found {type(row).__name__}")
@@ -144,6 +227,8 @@ def output_folder(path: str | Path) -> Iterator[Path]:
         with told_where(path):
             partial.mkdir(parents=True)
             yield partial
+            if path.is_symlink() or path.is_file():
+                path.unlink()
             shutil.rmtree(path, ignore_errors=True)
             os.replace(partial, path)
     finally:

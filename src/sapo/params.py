@@ -7,14 +7,13 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from sapo.benchmarks import known_tasks
-from sapo.files import DataError
+from sapo.files import DataError, read_yaml
 
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-Positive = Annotated[int, Field(ge=1)]
+Positive = Annotated[int, Field(ge=1, lt=2**31)]
 
 
 class Section(BaseModel):
@@ -85,7 +84,7 @@ class Data(Section):
 
 
 class Prompt(Section):
-    max_tokens: Annotated[int, Field(ge=16)]
+    max_tokens: Annotated[int, Field(ge=16, lt=2**31)]
 
 
 class Method(Section):
@@ -157,7 +156,7 @@ class Selection(Section):
 
 
 class Lora(Section):
-    r: Positive
+    r: Annotated[int, Field(ge=1, le=65_536)]
     alpha: Positive
     dropout: Annotated[float, Field(ge=0, lt=1)]
     save_dtype: Literal["float32", "float16", "bfloat16"]
@@ -166,7 +165,7 @@ class Lora(Section):
 class Train(Section):
     """`batch_size`: rows an optimiser step. They run in pieces of at most `batch_tokens`, which changes memory, not results."""
 
-    epochs: Positive
+    epochs: Annotated[int, Field(ge=1, le=10_000)]
     batch_size: Positive
     batch_tokens: Positive
     gradient_checkpointing: bool
@@ -193,7 +192,7 @@ class Launch(Section):
 
 
 class Params(Section):
-    seed: Annotated[int, Field(ge=0)]
+    seed: Annotated[int, Field(ge=0, le=4_000_000_000)]  # with task and epoch added it stays below 2^32, NumPy's bound
     sequence: Sequence
     method: Method
     model: Model
@@ -209,12 +208,7 @@ class Params(Section):
 
 def load_params(path: str | Path = "params.yaml") -> Params:
     """Read and check params.yaml. Raises DataError that names every wrong key."""
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing: run stages from the repository's top folder") from None
-    except yaml.YAMLError as error:
-        raise DataError(f"{path} is not valid YAML: {error}") from error
+    content = read_yaml(path, missing="run stages from the repository's top folder")
     try:
         return Params.model_validate(content)
     except ValidationError as error:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from jinja2 import TemplateError
+
 from sapo.files import DataError
 from sapo.tasks import Example
 
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 TEXT_HEADING = {"en": "Text:", "zh": "文本:"}
+SEEN = 200_000, 64  # how many characters of a text are looked at: so many, or so many for each token that a prompt may have
 SENTINEL = "\u2042USER\u2042"  # stands for the user's text while the chat template is taken apart
 
 
@@ -42,7 +45,7 @@ class PromptEncoder:
         self.tokenizer = tokenizer
         self.max_tokens = max_tokens
         user = {"role": "user", "content": SENTINEL}
-        rendered = str(tokenizer.apply_chat_template([user], tokenize=False, add_generation_prompt=True, **template_options))
+        rendered = self._render([user], template_options | {"add_generation_prompt": True})
         head, found, tail = rendered.partition(SENTINEL)
         if not found or SENTINEL in tail:
             raise DataError("the model's chat template does not show the user's text exactly once: it cannot be used here")
@@ -55,9 +58,18 @@ class PromptEncoder:
         self._head, self._tail = self._ids(head[:last]), self._ids(tail[first:])
         self._before, self._after = head[last:], tail[:first]
         assistant = {"role": "assistant", "content": SENTINEL}
-        whole = str(tokenizer.apply_chat_template([user, assistant], tokenize=False, **template_options))
+        whole = self._render([user, assistant], template_options)
         closing = self._controls(whole.rpartition(SENTINEL)[2])
-        self.end_of_turn: int = closing[0][0] if closing else tokenizer.eos_token_id
+        end = closing[0][0] if closing else tokenizer.eos_token_id
+        if not isinstance(end, int):
+            raise DataError("the model's chat template and tokenizer have no token that ends a turn: choose another model")
+        self.end_of_turn: int = end
+
+    def _render(self, messages: list[dict[str, str]], options: dict[str, Any]) -> str:
+        try:
+            return str(self.tokenizer.apply_chat_template(messages, tokenize=False, **options))
+        except (TemplateError, TypeError, ValueError) as error:
+            raise DataError(f"the model's chat template fails with model.template_options = {options}: {error}") from error
 
     def _ids(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -91,12 +103,13 @@ class PromptEncoder:
 
         Raises DataError when instruction and suffix alone exceed `max_tokens`.
         """
-        turns = self._turns([user_turn(instruction, example.sentence, suffix, language) for example in examples])
+        seen = max(SEEN[0], SEEN[1] * self.max_tokens)  # tokenising megabytes takes minutes, and what would fit is near the start
+        turns = self._turns([user_turn(instruction, example.sentence[:seen], suffix, language) for example in examples])
         labels = self._texts([example.label for example in examples]) if answers else [[] for _ in examples]
         rows = []
         for example, turn, label in zip(examples, turns, labels, strict=True):
             if len(self._head) + len(turn) + len(self._tail) > self.max_tokens:
-                turn = self._cut(instruction, suffix, language, example.sentence)
+                turn = self._cut(instruction, suffix, language, example.sentence[:seen])
             answer = [*label, self.end_of_turn] if answers else []
             rows.append(Encoded([*self._head, *turn, *self._tail], answer))
         return rows

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sapo.files import DataError, read_json, sha256_file, sha256_json
+from sapo.files import DataError, read_json, read_object, sha256_file, sha256_json
 from sapo.parallel import device
 from sapo.stage import versions
 
@@ -98,6 +98,24 @@ def _task(folder: Path) -> Record:
 def data_fingerprint(record: Mapping[str, Any]) -> str:
     """What all test rows of an `answers_record` are told apart by."""
     return sha256_json({task: [about["test"], about["about"]] for task, about in record["tasks"].items()})
+
+
+def read_lineage(path: str | Path, order: Sequence[str]) -> dict[str, Any]:
+    """How the last model came to be. Raises DataError where it is of another run or lacks what a report shows."""
+    lineage = read_object(path, base=dict, method=dict, seed=int, tasks=list, versions=dict)
+    try:
+        learned = [entry["task"] for entry in lineage["tasks"]]
+        candidates = [(c["loss"], c["rows"]) for e in lineage["tasks"] for c in e["prompt"]["candidates"]]
+        numbers = [loss for loss, _ in candidates if loss is not None]
+        numbers += [h[key] for e in lineage["tasks"] for h in e["history"] for key in ("step", "loss")]
+        numbers += [e["prompt"]["chosen"] for e in lineage["tasks"]]
+        whole = all(isinstance(number, int | float) for number in numbers)
+        whole = whole and bool(lineage["base"]["fingerprint"] and lineage["base"]["name"] and lineage["method"]["name"])
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{path} is not what the train stage writes ({error!r}): run `dvc repro`") from error
+    if learned != list(order) or not whole:
+        raise DataError(f"{path} is of another run or damaged: it has learned {learned}, expected {order}; run `dvc repro`")
+    return lineage
 
 
 def check_one_run(rows: Sequence[Mapping[str, Any]], lineage: Mapping[str, Any], adapter: str, where: str) -> None:

@@ -4,8 +4,10 @@ import errno
 import inspect
 import logging
 import os
+import re
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -20,7 +22,10 @@ LIBRARIES = ("torch", "transformers", "peft", "datasets", "rouge-score")
 
 
 def run(work: Callable[..., None]) -> None:
-    """Call `work` with the command line's arguments; end with exit status 1 and one message on unusable input or a full disk."""
+    """Call `work` with the command line's arguments; end with exit status 1 and one line on unusable input or a full disk.
+
+    The environment variable SAPO_TRACEBACK=1 shows where in the code that was, too.
+    """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     logging.basicConfig(format="%(message)s")
@@ -28,10 +33,11 @@ def run(work: Callable[..., None]) -> None:
     try:
         work(*sys.argv[1:])
         parallel.leave()
-    except DataError as error:
-        sys.exit(f"error: {error}")
-    except OSError as error:
-        sys.exit(f"error: {error}{what_to_do(error)}")
+    except (DataError, OSError) as error:
+        if os.environ.get("SAPO_TRACEBACK", "") not in ("", "0"):
+            traceback.print_exc()
+        advice = what_to_do(error) if isinstance(error, OSError) else ""
+        sys.exit(f"error: {one_line(f'{error}{advice}')}")
     except TypeError:
         if len(sys.argv) - 1 != len(inspect.signature(work).parameters):
             sys.exit(f"usage: python {sys.argv[0]} {' '.join(inspect.signature(work).parameters).upper()}")
@@ -52,6 +58,12 @@ def what_to_do(error: OSError) -> str:
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         return f": make it writable{elsewhere} and run the same command again"
     return ""
+
+
+def one_line(text: str) -> str:
+    """The text's lines behind one another, with a semicolon where no punctuation ends one; other control characters escaped."""
+    line = re.sub(r"([:;,.]?)\s*[\r\n]\s*", lambda ending: f"{ending[1] or ';'} ", text.strip())
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in line)
 
 
 def versions() -> dict[str, str]:

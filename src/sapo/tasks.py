@@ -3,10 +3,13 @@
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
-from sapo.files import DataError, read_json, read_jsonl, sha256_file, write_json, write_jsonl
+from sapo.files import DataError, read_jsonl, read_object, sha256_file, write_json, write_jsonl
 
+LANGUAGES = ("en", "zh")
+LONGEST_LABEL = 100_000  # characters: answers are never cut, and a longer one would exhaust the memory
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")  # JSON can spell one, no encoding can store it
 
 
@@ -37,6 +40,18 @@ class Task:
     test: list[Example]
 
 
+# What task.json says of a task, beside its splits
+ABOUT: dict[str, type | UnionType] = {
+    "name": str,
+    "instruction": str,
+    "suffix": str,
+    "labels": list,
+    "language": str,
+    "max_new_tokens": int | None,
+    "source": dict,
+}
+
+
 def check_example(row: Any, labels: list[str], where: str) -> Example:
     """A row as an Example, outer white space removed. Raises DataError naming `where` for an unusable one."""
     if not isinstance(row, dict) or not {"sentence", "label"} <= row.keys():
@@ -48,6 +63,8 @@ def check_example(row: Any, labels: list[str], where: str) -> Example:
             raise DataError(f"{where}: '{key}' holds half of a character (a lone surrogate): {row[key]!r:.80}")
     if labels and row["label"].strip() not in labels:
         raise DataError(f"{where}: label {row['label']!r:.80} is none of {', '.join(labels)}")
+    if len(row["label"]) > LONGEST_LABEL:
+        raise DataError(f"{where}: 'label' has {len(row['label'])} characters, at most {LONGEST_LABEL} can be used: shorten it")
     return Example(row["sentence"].strip(), row["label"].strip())
 
 
@@ -60,20 +77,25 @@ def save_task(folder: str | Path, task: Task) -> None:
         examples = getattr(task, split)
         write_jsonl(path, map(asdict, examples))
         splits[split] = {"rows": len(examples), "sha256": sha256_file(path)}
-    about = {
-        key: getattr(task, key) for key in ("name", "instruction", "suffix", "labels", "language", "max_new_tokens", "source")
-    }
+    about = {key: getattr(task, key) for key in ABOUT}
     write_json(folder / "task.json", about | {"splits": splits})
 
 
 def load_task(folder: str | Path) -> Task:
     """Read what `save_task` wrote, checking every row and its hash (DataError)."""
     folder = Path(folder)
-    about = read_json(folder / "task.json")
+    path = folder / "task.json"
+    about = read_object(path, **ABOUT, splits=dict)
+    splits = about.pop("splits")
+    texts = [about["instruction"], about["suffix"], *about["labels"]]
+    if about.keys() != ABOUT.keys() or splits.keys() != {"train", "test"} or about["language"] not in LANGUAGES:
+        raise DataError(f"{path} has other keys, splits or language than `prepare` writes: run `dvc repro -f prepare`")
+    if not all(isinstance(text, str) and not LONE_SURROGATE.search(text) for text in texts):
+        raise DataError(f"{path}: instruction, suffix and labels must be whole texts: run `dvc repro -f prepare`")
     rows: dict[str, Any] = {}
-    for split, recorded in about.pop("splits").items():
+    for split, recorded in splits.items():
         path = folder / f"{split}.jsonl"
         rows[split] = [check_example(row, about["labels"], f"{path}, line {n}") for n, row in enumerate(read_jsonl(path), 1)]
-        if sha256_file(path) != recorded["sha256"]:
+        if not isinstance(recorded, dict) or sha256_file(path) != recorded.get("sha256"):
             raise DataError(f"{path} is not the file that task.json records: run `dvc repro -f prepare`")
     return Task(**about, **rows)

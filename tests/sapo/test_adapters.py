@@ -116,7 +116,7 @@ def test_earlier_tasks_keep_their_blocks_and_the_lineage_names_all(
 def saved(folder: Path, tiny_base: Path, new_model: Callable[[], PreTrainedModel], lora: Lora, seed: int = 0) -> Path:
     from peft import get_peft_model_state_dict
 
-    lineage = {"base": read_base(tiny_base), "tasks": [{"task": "t"}]}
+    lineage = {"base": read_base(tiny_base), "tasks": [{"task": "t", "prompt": {"instruction": "Do."}}]}
     state = get_peft_model_state_dict(new_lora(new_model(), lora, MODULES, seed=seed))
     save_adapter(folder, stack(None, state), lora, MODULES, lineage, "card")
     return folder

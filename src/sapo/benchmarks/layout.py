@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sapo.files import DataError, git_blob_id, read_json
-from sapo.tasks import LONE_SURROGATE, Example, Task, check_example
+from sapo.tasks import LANGUAGES, LONE_SURROGATE, Example, Task, check_example
 
 CJK = re.compile(r"[\u3400-\u9fff\uf900-\ufaff]")
 
@@ -23,7 +23,7 @@ def language_of(text: str) -> str:
 def read_rows(path: Path, where: str, labels: list[str]) -> list[Example]:
     """Every row of a split, checked. Raises DataError that names `where` and the row."""
     if not path.is_file():
-        raise DataError(f"{where} is missing")
+        raise DataError(f"{where} is {'a folder, not a file' if path.is_dir() else 'missing'}: every task needs its rows there")
     content = read_json(path)
     if not isinstance(content, list) or not content:
         raise DataError(f"{where}: expected a list of rows that is not empty")
@@ -37,14 +37,14 @@ def check_about(instructions: Any, key: str, where: str) -> dict[str, Any]:
     """
     about = instructions.get(key) if isinstance(instructions, dict) else None
     if not isinstance(about, dict):
-        raise DataError(f"{where} has no entry {key!r}")
+        raise DataError(f"{where} has no entry {key!r}: an object with its 'instruction', 'suffix' and 'labels' is needed")
     for field in ("instruction", "suffix"):
         if not isinstance(about.get(field), str):
             raise DataError(f"{where}, {key}: '{field}' must be a text, found {about.get(field)!r:.80}")
     labels = about.get("labels")
     if not isinstance(labels, list) or not all(isinstance(label, str) and label.strip() for label in labels):
         raise DataError(f"{where}, {key}: 'labels' must be a list of texts (empty for free answers), found {labels!r:.80}")
-    if about.get("language", "en") not in ("en", "zh"):
+    if about.get("language", "en") not in LANGUAGES:
         raise DataError(f"{where}, {key}: 'language' must be 'en' or 'zh', found {about['language']!r:.80}")
     if LONE_SURROGATE.search("".join([about["instruction"], about["suffix"], *labels])):
         raise DataError(f"{where}, {key}: a text holds half of a character (a lone surrogate)")
@@ -79,7 +79,7 @@ def load_folder_tasks(names: Sequence[str], folder: str, rows: tuple[int, int]) 
     """Tasks of a folder of one's own in the same layout. Raises DataError for a missing or malformed file or row."""
     instructions = Path(folder) / "instructions.json"
     if not instructions.is_file():
-        raise DataError(f"sequence.path: {folder} holds no instructions.json")
+        raise DataError(f"sequence.path: {folder} holds no instructions.json: give the folder of your tasks")
     for name in names:
         about = check_about(read_json(instructions), name, str(instructions))
         used = {split: instructions.parent / name / f"{split}.json" for split in ("train", "test")}

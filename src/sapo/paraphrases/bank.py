@@ -3,9 +3,7 @@
 import hashlib
 from pathlib import Path
 
-import yaml
-
-from sapo.files import DataError
+from sapo.files import DataError, read_yaml
 from sapo.paraphrases.checks import faults
 from sapo.tasks import Task
 
@@ -19,16 +17,14 @@ def from_bank(task: Task, count: int, folder: str | Path = BANK) -> list[str]:
     entry fails the checks.
     """
     path = Path(folder) / f"{task.name}.yaml"
-    try:
-        bank = yaml.safe_load(path.read_text(encoding="utf-8"))
-        texts, written_for = bank["paraphrases"], bank["instruction_sha256"]
-    except (NotADirectoryError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError) as error:
-        raise DataError(f"{path} is not a bank, a mapping with `instruction_sha256` and `paraphrases`: {error!r}") from error
-    except FileNotFoundError:
-        raise DataError(
-            f"{path} is missing, there are no paraphrases of {task.name} here: give your own (paraphrase.source=file), "
-            "ask a language model (paraphrase.source=api), or choose a method without them (method=lora_inc)"
-        ) from None
+    bank = read_yaml(
+        path,
+        missing="give your own paraphrases (paraphrase.source=file), ask a language model (paraphrase.source=api), "
+        "or choose a method without them (method=lora_inc)",
+    )
+    if not isinstance(bank, dict) or "instruction_sha256" not in bank or not isinstance(bank.get("paraphrases"), list):
+        raise DataError(f"{path} is not a bank, a mapping with `instruction_sha256` and a list of `paraphrases`")
+    texts, written_for = bank["paraphrases"], bank["instruction_sha256"]
     if written_for != hashlib.sha256(task.instruction.encode()).hexdigest():
         raise DataError(
             f"{path} was written for another wording of {task.name}'s instruction: adapt its paraphrases, then its hash"

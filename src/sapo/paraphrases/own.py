@@ -1,10 +1,6 @@
 """The user's own paraphrases: one YAML file, a list of texts under each task's name."""
 
-from pathlib import Path
-
-import yaml
-
-from sapo.files import DataError
+from sapo.files import DataError, read_yaml
 from sapo.paraphrases.checks import faults
 from sapo.tasks import Task
 
@@ -15,12 +11,12 @@ def from_file(task: Task, count: int, path: str) -> list[str]:
     Raises DataError for a missing or malformed file, too few paraphrases, or one that fails the checks.
     """
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataError(f"paraphrase.path: {path} cannot be read as YAML: {error}") from error
+        content = read_yaml(path, missing="write it, or choose another paraphrase.source")
+    except DataError as error:
+        raise DataError(f"paraphrase.path cannot be read as YAML: {error}") from error
     listed = content.get(task.name) if isinstance(content, dict) else None
     if not isinstance(listed, list):
-        raise DataError(f"paraphrase.path: {path} has no list under {task.name!r}")
+        raise DataError(f"paraphrase.path: {path} has no list under {task.name!r}: write the task's paraphrases there")
     if len(listed) < count:
         raise DataError(f"{path} lists {len(listed)} paraphrases of {task.name}, paraphrase.count asks for {count}")
     chosen: list[str] = []
