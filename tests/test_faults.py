@@ -24,14 +24,13 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-import report
 import select_prompt
 from sapo import training
 from sapo.adapters import CONFIG, Adapter, fold, load_adapter, save_adapter, stack
 from sapo.answers import generate
 from sapo.benchmarks.layout import language_of, load_folder_tasks
 from sapo.files import DataError, output_folder, read_json, write_json
-from sapo.metrics import answer_scores, exact_match
+from sapo.metrics import answer_scores, continual_metrics, exact_match
 from sapo.models import load_model, make_base, read_base
 from sapo.params import Lora, Model, Paraphrase, Train
 from sapo.paraphrases import api, checks
@@ -104,7 +103,8 @@ def learned(model: PreTrainedModel, lora: Lora, seed: int) -> PeftModel:
 
 
 def lineage_of(tiny_base: Path, tasks: int) -> dict[str, Any]:
-    return {"base": read_base(tiny_base), "tasks": [{"task": f"t{number}"} for number in range(tasks)]}
+    entry = {"prompt": {"instruction": "Judge it."}, "rows": 1}
+    return {"base": read_base(tiny_base), "tasks": [entry | {"task": f"t{number}"} for number in range(tasks)]}
 
 
 @pytest.fixture
@@ -207,16 +207,14 @@ def test_fault_04_a_score_is_found_by_its_whole_name_or_not_at_all() -> None:
 
     tell_apart(4, check, score_of, lookup_by_substring)
 
-    def summary_with_default(rows: Any, order: list[str], kind: str, metric: str) -> dict[str, float]:
-        whole = [{kind: {task: row[kind].get(task, {metric: 0.0}) for task in order}} for row in rows]
-        return report.summary(whole, order, kind, metric)
+    def with_default(zero_shot: Any, scores: Any) -> dict[str, float]:
+        return continual_metrics([value or 0.0 for value in zero_shot], [[value or 0.0 for value in row] for row in scores])
 
-    def check_summary(summary: Callable[..., dict[str, float]]) -> None:
-        rows = [{"scores": {"task195": {"rouge_l": 1.0}}}, {"scores": {"task195": {"rouge_l": 2.0}}}]
-        assert summary(rows, ["task195"], "scores", "rouge_l")["AP"] == 2.0
-        assert refuses(lambda: summary(rows, ["task19"], "scores", "rouge_l"))
+    def check_missing(metrics: Callable[[Any, Any], dict[str, float]]) -> None:
+        assert metrics([1.0, 2.0], [[3.0, 4.0], [5.0, 6.0]])["AP"] == 5.5
+        assert refuses(lambda: metrics([1.0, 2.0], [[3.0, 4.0], [5.0, None]]))
 
-    tell_apart(4, check_summary, report.summary, summary_with_default)
+    tell_apart(4, check_missing, continual_metrics, with_default)
 
 
 def test_fault_05_the_first_token_of_the_template_is_kept(encoder: PromptEncoder, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
+from sapo.environment import masked
 from sapo.files import DataError, output_folder, read_json, sha256_file, sha256_json, write_json
 from sapo.parallel import device
 from sapo.wheels import Wheel, cache_folder, extract_member
@@ -127,15 +128,15 @@ def _make_random(architecture: str, folder: Path, seed: int) -> None:
 
 
 def _fetch_from_hub(model: "Model") -> None:
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import get_token, snapshot_download
 
     try:
         snapshot_download(model.id, revision=model.revision, allow_patterns=WANTED)
     except Exception as error:  # the hub's client has no common base for "not there", "gated" and "no network"
         raise DataError(
-            f"model.id: cannot fetch {model.id} at {model.revision}: {error}\n"
+            f"model.id: cannot fetch {model.id} at {model.revision}: {masked(str(error), get_token())}\n"
             "Check the id and the network; for a gated model accept its licence on its page and set HF_TOKEN."
-        ) from error
+        ) from None
 
 
 def read_base(folder: str | Path) -> dict[str, Any]:

@@ -5,19 +5,24 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from importlib.metadata import version
 
 import psutil
 
 from sapo import parallel
+from sapo.environment import forget_secrets
 from sapo.files import DataError
 
 LIBRARIES = ("torch", "transformers", "peft", "datasets", "rouge-score")
 
 
-def run(work: Callable[..., None]) -> None:
-    """Call `work` with the command line's arguments; end with exit status 1 and one message on unusable input or a full disk."""
+def run(work: Callable[..., None], secrets: Collection[str] = ()) -> None:
+    """Call `work` with the command line's arguments; end with exit status 1 and one message on unusable input or a full disk.
+
+    `secrets`: the environment variables with keys or tokens that the work needs; others are taken away before it begins.
+    """
+    forget_secrets(secrets)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     logging.basicConfig(format="%(message)s")
