@@ -44,6 +44,10 @@ def make_base(model: "Model", folder: Path, seed: int) -> None:
         location = Path(model.id).resolve()
         if not (location / "config.json").is_file() or not list(location.glob("*.safetensors")):
             raise DataError(f"model.id: {location} is not a Hugging Face model folder with safetensors weights")
+        index = location / "model.safetensors.index.json"
+        parts = set(map(str, read_json(index)["weight_map"].values())) if index.is_file() else set()
+        if odd := [part for part in parts if Path(part).name != part or not part.endswith(".safetensors")]:
+            raise DataError(f"{index} names {', '.join(odd):.200}: weights are read from safetensors files beside it alone")
     else:
         _fetch_from_hub(model)
     hashes = {}
