@@ -251,7 +251,9 @@ def test_fault_06_nothing_runs_after_the_last_answer_token(new_model: NewModel, 
         model, calls = new_model(), []
         model.get_input_embeddings().register_forward_pre_hook(lambda _, inputs: calls.append(inputs[0].shape))
         answering(model)
-        assert len(calls) == 1 + 4  # the prefix, then a pass a token for all rows together
+        _, *others = calls  # the first one is the shared prefix
+        assert sum(rows for rows, tokens in others if tokens > 1) == len(prompts)  # each prompt is read once
+        assert sum(tokens == 1 for _, tokens in others) == 4 - 1  # reading it gives the first of four tokens
 
     tell_apart(6, check, answers, answers_and_loss)
 
