@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: repro test check setup
+.PHONY: repro test check security setup
 
 repro: $(VENV)/.ready
 	python src/recover.py
@@ -16,6 +16,10 @@ check: $(VENV)/.ready-dev
 	ruff check .
 	ruff format --check .
 	mypy
+
+security: $(VENV)/.ready-dev
+	.ci/secrets
+	python .ci/audit.py
 
 setup: $(VENV)/.ready-dev
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from sapo.environment import HUB
 from sapo.files import output_folder
 from sapo.models import make_base
 from sapo.params import load_params
@@ -15,4 +16,4 @@ def base_model() -> None:
 
 
 if __name__ == "__main__":
-    run(base_model)
+    run(base_model, HUB)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from sapo.environment import OPENAI
 from sapo.files import write_json
 from sapo.params import Paraphrase, check_task, load_params
 from sapo.stage import run
@@ -37,4 +38,4 @@ def collect(task: Task, settings: Paraphrase) -> tuple[list[str], dict[str, Any]
 
 
 if __name__ == "__main__":
-    run(paraphrase)
+    run(paraphrase, OPENAI)

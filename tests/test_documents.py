@@ -7,15 +7,8 @@ REPOSITORY = Path(__file__).parent.parent
 WRITTEN_BY_A_RUN = re.compile(r"^(data|models|metrics|plots|benchmarks/results|benchmarks/\.work)/|TASK|STAGE|s3:")
 
 
-DOCUMENTS = [
-    "README.md",
-    "CONTRIBUTING.md",
-    "docs/scaling.md",
-    "docs/performance.md",
-    "docs/statistics.md",
-    "docs/trust.md",
-    "benchmarks/README.md",
-]
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "benchmarks/README.md"]
+DOCUMENTS += sorted(f"docs/{path.name}" for path in (REPOSITORY / "docs").glob("*.md"))
 PATH = re.compile(r"`((?:src|conf|tests|benchmarks|docs|\.dvc|\.ci)/[\w./*-]*|[\w]+\.(?:py|yaml|md|toml))`")
 
 

@@ -19,6 +19,7 @@ from sapo.files import write_bytes
 # Okabe and Ito's palette (2008), with a marker each for prints in grey
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000"]
 MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
+plt.rcParams["text.parse_math"] = False  # a name with two $ is a name, not a formula
 LABELS = {"rouge_l": "ROUGE-L (%)", "exact_match": "exact match (%)"}
 
 COVERED = "[ ]: 95 % interval over the choice of test rows; other seeds are not in it"

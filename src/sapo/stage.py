@@ -8,24 +8,27 @@ import re
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from importlib.metadata import version
 from pathlib import Path
 
 import psutil
 
 from sapo import parallel
+from sapo.environment import forget_secrets
 from sapo.files import DataError
 from sapo.wheels import cache_folder
 
 LIBRARIES = ("torch", "transformers", "peft", "datasets", "rouge-score")
 
 
-def run(work: Callable[..., None]) -> None:
+def run(work: Callable[..., None], secrets: Collection[str] = ()) -> None:
     """Call `work` with the command line's arguments; end with exit status 1 and one line on unusable input or a full disk.
 
-    The environment variable SAPO_TRACEBACK=1 shows where in the code that was, too.
+    `secrets`: the environment variables with keys or tokens that the work needs; others are taken away before it begins.
+    The environment variable SAPO_TRACEBACK=1 shows where in the code an error was, too.
     """
+    forget_secrets(secrets)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     logging.basicConfig(format="%(message)s")

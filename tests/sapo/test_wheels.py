@@ -1,8 +1,12 @@
 """Wheels are fetched by pip, verified, kept; nothing that failed a check is used. pip reads a local folder here: no network."""
 
+import json
 import os
+import socket
+import stat
 import subprocess
 import sys
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -158,3 +162,89 @@ def test_a_large_member_is_extracted_to_the_target_alone(index: Path, tmp_path: 
     extract_member(wheel, "../escaped.bin", tmp_path / "out" / "target.bin")
     assert (tmp_path / "out" / "target.bin").read_bytes() == MEMBERS["tinydata/model.bin"]
     assert not list(tmp_path.rglob("escaped.bin"))
+
+
+ROWS = "tinydata/rows.txt"
+
+
+def malicious(built: Path, kind: str) -> Wheel:
+    """A wheel of the expected hash whose member ROWS is there twice, a symbolic link, a folder, or declared as very large."""
+    built.mkdir()
+    path = built / "tinydata-1.0-py3-none-any.whl"
+    member = zipfile.ZipInfo(ROWS)
+    member.external_attr = {"link": stat.S_IFLNK, "folder": stat.S_IFDIR}.get(kind, stat.S_IFREG) << 16
+    with warnings.catch_warnings(), zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        warnings.simplefilter("ignore")  # of the duplicate name
+        archive.writestr(member, "/etc/hostname" if kind == "link" else "one\n" * 1000)
+        if kind == "twice":
+            archive.writestr(ROWS, "another\n")
+    content = bytearray(path.read_bytes())
+    if kind in ("bomb", "encrypted"):
+        listed = content.rindex(b"PK\x01\x02")  # the entry of the central directory: flags at 8, unpacked size at 24
+        content[listed + 8] |= kind == "encrypted"
+        if kind == "bomb":
+            content[listed + 24 : listed + 28] = (3 << 30).to_bytes(4, "little")
+    path.write_bytes(content)
+    return Wheel("tinydata==1.0", sha256_file(path))
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [("twice", "several"), ("link", "not a file"), ("folder", "not a file"), ("bomb", "unpacks to"), ("encrypted", "password")],
+)
+def test_a_malicious_member_is_refused_by_name_and_leaves_nothing(index: Path, tmp_path: Path, kind: str, reason: str) -> None:
+    wheel = malicious(tmp_path / "built", kind)
+    keep(wheel, tmp_path / "built", tmp_path / "cache")
+    for read in (lambda: read_member(wheel, ROWS), lambda: extract_member(wheel, ROWS, tmp_path / "target")):
+        with pytest.raises(DataError, match=rf"tinydata==1\.0 has no usable member {ROWS}: .*{reason}"):
+            read()
+    assert not (tmp_path / "target").exists()
+
+
+def test_a_member_gives_no_more_bytes_than_it_declares(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wheel = build(tmp_path / "built")
+    keep(wheel, tmp_path / "built", tmp_path / "cache")
+    monkeypatch.setattr("sapo.wheels.LARGEST", 8)
+    assert read_member(wheel, ROWS) == b"one\ntwo\n"
+    with pytest.raises(DataError, match="unpacks to 2304000 bytes, at most 8 are read"):
+        read_member(wheel, "tinydata/model.bin")
+
+
+@pytest.mark.parametrize("name", ["../../escaped.txt", "/tmp/escaped.txt", "..\\escaped.txt", "C:/escaped.txt"])
+def test_a_members_name_is_never_a_path(index: Path, tmp_path: Path, name: str) -> None:
+    wheel = build(tmp_path / "built", {name: b"harm"})
+    keep(wheel, tmp_path / "built", tmp_path / "cache")
+    before = sorted(tmp_path.rglob("*"))
+    assert read_member(wheel, name) == b"harm"
+    (tmp_path / "out").mkdir()
+    extract_member(wheel, name, tmp_path / "out" / "target")
+    assert sorted(tmp_path.rglob("*")) == sorted([*before, tmp_path / "out", tmp_path / "out/target"])
+    assert not Path("/tmp/escaped.txt").exists()
+
+
+def test_pip_is_started_without_keys_and_does_not_repeat_the_indexs_password(
+    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-canary-5b1f9c3d7a60")
+    monkeypatch.setenv("HF_TOKEN", "hf_canary5b1f9c3d7a60")
+    monkeypatch.delenv("PIP_NO_INDEX")
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # taken, but nobody listens
+        monkeypatch.setenv("PIP_INDEX_URL", f"http://someone:canary-5b1f9c@127.0.0.1:{nobody.getsockname()[1]}/simple")
+        monkeypatch.setenv("PIP_RETRIES", "0")
+        with pytest.raises(DataError, match=r"could not fetch tinydata==1\.0") as caught:
+            fetch_wheel(Wheel("tinydata==1.0", "0" * 64))
+    assert "canary" not in str(caught.value)
+
+    # A pip of our own, which writes down what it was started with
+    (tmp_path / "fake/pip").mkdir(parents=True)
+    (tmp_path / "fake/pip/__init__.py").touch()
+    (tmp_path / "fake/pip/__main__.py").write_text(
+        f"import json, os\nwith open({str(tmp_path / 'seen')!r}, 'w') as f:\n    json.dump(dict(os.environ), f)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "fake"))
+    with pytest.raises(DataError):
+        fetch_wheel(Wheel("tinydata==1.0", "0" * 64))
+    seen = json.loads((tmp_path / "seen").read_text())
+    assert "PIP_INDEX_URL" in seen
+    assert not {"OPENAI_API_KEY", "HF_TOKEN"} & seen.keys()

@@ -21,6 +21,7 @@ from sapo.wheels import cache_folder
 
 AT_ONCE = 8  # files fetched at the same time
 TRIES = 3
+LARGEST = 1 << 30  # bytes of a file whose size the catalogue does not know
 PAUSE = 1.0  # seconds before the second try; doubled for each further one
 CONNECT_TIMEOUT, READ_TIMEOUT = 20.0, 60.0  # seconds without a connection, without a byte
 
@@ -71,15 +72,20 @@ def _is_whole(path: Path, blob: Blob) -> bool:
 
 
 class _Progress(Callback):
-    """Counts a file's bytes on the common bar, and takes them back when the file must be fetched again."""
+    """Counts a file's bytes on the common bar, and takes them back when the file must be fetched again.
 
-    def __init__(self, bar: Any) -> None:
+    Ends a download (DataError) that brings more bytes than the file has.
+    """
+
+    def __init__(self, bar: Any, url: str, most: int) -> None:
         super().__init__()
-        self.bar, self.done = bar, 0
+        self.bar, self.url, self.most, self.done = bar, url, most, 0
 
     def relative_update(self, inc: int = 1) -> None:
         self.done += inc
         self.bar.update(inc)
+        if self.done > self.most:
+            raise DataError(f"{self.url} is longer than the {self.most} bytes that were expected: it was not kept")
 
     def absolute_update(self, value: int) -> None:
         self.relative_update(value - self.done)
@@ -91,7 +97,7 @@ def _fetch_one(base: str, blob: Blob, kept: Path, bar: Any) -> None:
         kept.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".partial-", dir=kept.parent) as scratch:
             partial = Path(scratch) / "file"
-            _download(url, partial, _Progress(bar))
+            _download(url, partial, _Progress(bar, url, LARGEST if blob.size is None else blob.size))
             if not partial.is_file():
                 raise DataError(f"{url} is not a file")
             found = git_blob_id(partial)

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
+from sapo.environment import masked
 from sapo.files import DataError, read_json, sha256_json, write_json
 from sapo.paraphrases.asking import request_text
 from sapo.paraphrases.checks import faults
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 TRIES = 5  # questions for one candidate before it is given up
 RETRIES, TIMEOUT = 4, 600.0  # the client's own: repeats of a request that got no answer, seconds for one (a local model is slow)
 THINKING = re.compile(r"\A.*</think>", re.DOTALL)  # some servers send it without its opening tag
-SECRET = 8  # a shorter key is a word for a local server, and may stand in any message
 QUOTES = {'"': '"', "\u201c": "\u201d", "\u300c": "\u300d"}
 
 
@@ -121,6 +121,8 @@ class _Collection:
         with self.lock:
             if text is None:
                 return ["it is missing or cut off"]
+            if isinstance(text, str) and masked(text) != text:
+                return ["it repeats the key"]
             accepted = [one["text"] for one in self.accepted.values()]
             found = faults(text, self.task.instruction, self.task.labels, accepted)
             if not found:
@@ -142,7 +144,7 @@ def _ask_all(collection: _Collection, slots: list[int], key: str) -> None:
         tqdm(total=settings.count, initial=settings.count - len(slots), desc=f"{collection.task.name}: paraphrases") as bar,
         ThreadPoolExecutor(settings.concurrency) as pool,
     ):
-        running = [pool.submit(_ask_for_one, client, collection, slot, bar, key) for slot in slots]
+        running = [pool.submit(_ask_for_one, client, collection, slot, bar) for slot in slots]
         try:
             for one in running:
                 one.result()
@@ -152,7 +154,7 @@ def _ask_all(collection: _Collection, slots: list[int], key: str) -> None:
                 one.cancel()
 
 
-def _ask_for_one(client: "OpenAI", collection: _Collection, slot: int, bar: Any, key: str) -> None:
+def _ask_for_one(client: "OpenAI", collection: _Collection, slot: int, bar: Any) -> None:
     """Ask until a candidate for the slot passes the checks, at most TRIES times."""
     import openai
 
@@ -175,9 +177,7 @@ def _ask_for_one(client: "OpenAI", collection: _Collection, slot: int, bar: Any,
         except openai.APIError as error:  # after the client's own repeats
             collection.stop.set()
             status = getattr(error, "status_code", None)
-            said = f"{f'status {status}: ' if status else ''}{error.message}"
-            if len(key) >= SECRET:
-                said = said.replace(key, "***")
+            said = masked(f"{f'status {status}: ' if status else ''}{error.message}")
             raise DataError(
                 f"{collection.task.name}: no answer from the endpoint ({said:.400}). Check OPENAI_API_KEY, OPENAI_BASE_URL "
                 f"and paraphrase.model = {settings.model}, then run again: the {len(collection.accepted)} accepted are kept"

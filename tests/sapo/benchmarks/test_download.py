@@ -333,3 +333,54 @@ def test_a_cache_that_cannot_be_written_is_an_error_that_names_its_setting(
     with pytest.raises(DataError, match=rf"cannot store {PATH}.*SAPO_CACHE"):
         fetch(server.url, blobs(server.folder, [PATH]))
     assert server.asked == []
+
+
+@pytest.fixture
+def redirecting(server: Server) -> Iterator[str]:
+    """Another host that sends every request on to `server`, or to a local file."""
+
+    class Sends(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(302)
+            target = f"file://{server.folder}{self.path[6:]}" if self.path.startswith("/local") else f"{server.url}{self.path}"
+            self.send_header("Location", target)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.2", 0), Sends) as other:
+        thread = threading.Thread(target=other.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.2:{other.server_port}"
+        other.shutdown()
+        thread.join()
+
+
+def test_a_redirect_to_another_host_is_followed_and_what_it_brings_is_checked(
+    server: Server, redirecting: str, cache: Path
+) -> None:
+    wanted = blobs(server.folder)
+    assert read(fetch(redirecting, wanted)) == CONTENT
+    (server.folder / "A/test.json").write_bytes(b"[{}]")
+    fetch(redirecting, wanted)["A/test.json"].unlink()
+    with pytest.raises(DataError, match=r"A/test\.json"):
+        fetch(redirecting, wanted)
+    assert len(held(cache)) == len(CONTENT) - 1
+
+
+def test_a_redirect_to_a_local_file_is_not_followed(server: Server, redirecting: str, cache: Path) -> None:
+    with pytest.raises(DataError, match=f"cannot fetch {redirecting}/local/{PATH}"):
+        fetch(f"{redirecting}/local", blobs(server.folder, [PATH]))
+    assert held(cache) == []
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_file_that_does_not_end_is_given_up(server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch, known: bool) -> None:
+    [wanted] = blobs(server.folder, [PATH])
+    monkeypatch.setattr(download, "LARGEST", 1 << 20)
+    (server.folder / PATH).write_bytes(b"x" * (20 << 20))
+    with pytest.raises(DataError, match=rf"{PATH} is longer than the {wanted.size if known else 1 << 20} bytes"):
+        fetch(server.url, [wanted if known else Blob(wanted.path, wanted.id, None)])
+    assert held(cache) == []
