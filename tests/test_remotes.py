@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+import re
 import subprocess
 import time
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from laboratory import commit, copy_of, environment, experiment, read, run, stages_run
+from laboratory import REPOSITORY, commit, copy_of, environment, experiment, read, run, stages_run
 from servers import SERVERS, Server
 
 KEPT = [
@@ -160,3 +161,29 @@ def test_a_push_broken_in_the_middle_is_completed_by_another(
     run(colleague, "dvc", "pull")
     assert len(contents(colleague, "adapters")) == 20 * len(deaths)
     assert contents(colleague, *KEPT, "adapters") == contents(lab, *KEPT, "adapters")
+
+
+@pytest.mark.parametrize("server", ["ssh"], indirect=True)
+def test_damage_on_the_remote_is_refused_and_mended_as_the_document_says(
+    server: Server, tiny_project: Path, tmp_path: Path
+) -> None:
+    lab = copy_of(tiny_project, tmp_path / "lab")
+    hub = share(server, lab, "damaged")
+    run(lab, "dvc", "remote", "modify", server.name, "verify", "true")
+    publish(lab)
+    run(lab, "dvc", "push", "--run-cache")
+    remote = server.data / "damaged"
+    adapter = max(remote.glob("files/md5/*/*"), key=lambda path: path.stat().st_size)
+    adapter.write_bytes(adapter.read_bytes()[:-1])
+
+    colleague = clone(server, hub, tmp_path / "colleague")
+    assert "ERROR: failed to pull" in run(colleague, "dvc", "pull", fails=True)
+    (lines,) = re.findall(r"^    (cd files/md5 .*\n.*\n)", (REPOSITORY / "docs/remotes.md").read_text(), re.MULTILINE)
+    assert run(remote, "sh", "-c", lines).split() == [f"./{adapter.parent.name}/{adapter.name}"]
+    adapter.unlink()
+    for tree in remote.glob("files/md5/*/*.dir"):
+        tree.unlink()
+    run(lab, "dvc", "push", "--run-cache")
+    assert not run(remote, "sh", "-c", lines)
+    run(colleague, "dvc", "pull")
+    assert contents(colleague, *KEPT) == contents(lab, *KEPT)
