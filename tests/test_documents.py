@@ -7,7 +7,7 @@ REPOSITORY = Path(__file__).parent.parent
 WRITTEN_BY_A_RUN = re.compile(r"^(data|models|metrics|plots|benchmarks/results|benchmarks/\.work)/|TASK|STAGE|s3:")
 
 
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "docs/scaling.md", "docs/performance.md", "benchmarks/README.md"]
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "docs/scaling.md", "docs/performance.md", "docs/remotes.md", "benchmarks/README.md"]
 PATH = re.compile(r"`((?:src|conf|tests|benchmarks|docs|\.dvc|\.ci)/[\w./*-]*|[\w]+\.(?:py|yaml|md|toml))`")
 
 

@@ -3,6 +3,8 @@
 import hashlib
 import random
 import re
+import shutil
+import stat
 import subprocess
 import time
 from collections.abc import Iterator
@@ -105,6 +107,25 @@ def test_a_colleague_has_another_methods_results_without_training(
     assert stages_run(output) <= {"report"}
     assert read(colleague / "metrics/cl.json") == read(lab / "metrics/cl.json")
     assert contents(colleague, *KEPT) == contents(lab, *KEPT)
+
+
+def test_a_shared_cache_serves_another_clone(tiny_project: Path, tmp_path: Path) -> None:
+    lab, cache = copy_of(tiny_project, tmp_path / "lab"), tmp_path / "team/cache"
+    run(lab, "dvc", "cache", "dir", str(cache))
+    run(lab, "dvc", "config", "cache.shared", "group")
+    run(lab, "dvc", "config", "cache.type", "reflink,hardlink,symlink,copy")
+    copy_of(lab / ".dvc/cache", cache)
+    shutil.rmtree(lab / ".dvc/cache")
+    run(lab, "dvc", "checkout", "--relink")
+    (lab / "notes").write_text("new here")
+    run(lab, "dvc", "add", "notes")
+    (new,) = cache.glob(f"files/md5/*/{hashlib.md5(b'new here').hexdigest()[2:]}")
+    assert new.parent.stat().st_mode & stat.S_IWGRP
+    assert new.parent.stat().st_mode & stat.S_ISGID
+    commit(lab, "a shared cache")
+    run(tmp_path, "git", "clone", "-q", str(lab), "colleague")
+    run(tmp_path / "colleague", "dvc", "checkout", "--allow-missing")
+    assert contents(tmp_path / "colleague", *KEPT, "notes") == contents(lab, *KEPT, "notes")
 
 
 def push_and_kill(server: Server, lab: Path, after: int, client: bool = False, restart: bool = False) -> tuple[int, str]:
