@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: repro test check security setup
+.PHONY: repro test harness check security setup
 
 repro: $(VENV)/.ready
 	python src/recover.py
@@ -11,6 +11,10 @@ repro: $(VENV)/.ready
 
 test: $(VENV)/.ready-dev
 	python -m pytest
+
+harness: $(VENV)/.ready-dev  # the long tests: real servers and the queue at full size, stages killed at random
+	python -m pytest -m long tests/test_remotes.py tests/test_queue.py
+	python tests/harness/kills.py --setting tiny --kills 20
 
 check: $(VENV)/.ready-dev
 	ruff check .
@@ -28,6 +32,6 @@ $(VENV)/.ready: requirements.txt
 	python -m pip install --quiet -r requirements.txt
 	touch $@
 
-$(VENV)/.ready-dev: $(VENV)/.ready requirements-dev.txt
+$(VENV)/.ready-dev: $(VENV)/.ready requirements-dev.txt requirements-remotes.txt
 	python -m pip install --quiet -r requirements-dev.txt
 	touch $@

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from laboratory import copy_of, experiment, new_project
 from sapo.models import load_model, load_tokenizer, make_base
 from sapo.params import Lora, Model, Train
 from sapo.prompts import PromptEncoder
@@ -82,3 +83,18 @@ def examples() -> list[Example]:
         "x" * 90,
     ]
     return [Example(f"{text} number {i}", "yes" if i % 2 else "a longer no") for i, text in enumerate(texts * 2)]
+
+
+@pytest.fixture(scope="session")
+def tiny_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository after one run of the default method, on the tiny model and two tasks; not to be changed."""
+    folder = new_project(tmp_path_factory.mktemp("tiny") / "project")
+    experiment(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def two_methods(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The same after a run of `olora` too, and what that run printed; not to be changed."""
+    folder = copy_of(tiny_project, tmp_path_factory.mktemp("two") / "project")
+    return folder, experiment(folder, "method=olora")

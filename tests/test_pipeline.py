@@ -1,72 +1,24 @@
 """The pipeline itself, through DVC, on the tiny model and two real tasks: what a user types, and what must then be there."""
 
 import json
-import os
 import shutil
 import socket
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from peft import PeftModel
 
+from laboratory import copy_of, experiment, read, run, stages_run
 from sapo.adapters import fold, load_adapter
 from sapo.models import load_model, load_tokenizer
 from sapo.prompts import PromptEncoder
 from sapo.tasks import load_task
 
-REPOSITORY = Path(__file__).parent.parent
-PAIR = """name: pair
-source: embedded
-path: src/sapo/benchmarks/tasks
-tasks:
-  reuters_r8: {after: base}
-  xsum: {after: reuters_r8}
-last: xsum
-"""
-SMALL = [
-    *["sequence=pair", "model=tiny_llama", "data.train_rows=6", "data.test_rows=3", "paraphrase.count=2", "selection.rows=4"],
-    *["prompt.max_tokens=900", "evaluate.max_new_tokens=4", "train.learning_rate=0.01"],
-]
-
-
-def run(folder: Path, *command: str, fails: bool = False) -> str:
-    """The command's output, stderr included; its success (or failure) is asserted."""
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
-    done = subprocess.run(command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    assert (done.returncode != 0) == fails, done.stdout[-4000:]
-    return done.stdout
-
-
-def experiment(folder: Path, *overrides: str, fails: bool = False) -> str:
-    options = [part for override in [*SMALL, *overrides] for part in ("-S", override)]
-    return run(folder, "dvc", "exp", "run", *options, fails=fails)
-
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository of its own with this one's files and one new YAML file, after one run of the default method."""
-    folder = tmp_path_factory.mktemp("project")
-    for name in ("src", "conf", "dvc.yaml", "params.yaml", ".dvcignore", ".gitignore"):
-        source = REPOSITORY / name
-        shutil.copytree(source, folder / name) if source.is_dir() else shutil.copy(source, folder / name)
-    (folder / ".dvc").mkdir()
-    shutil.copy(REPOSITORY / ".dvc/config", folder / ".dvc/config")
-    shutil.copytree(REPOSITORY / ".dvc/plots", folder / ".dvc/plots")
-    (folder / "conf/sequence/pair.yaml").write_text(PAIR)
-    (folder / ".dvc/.gitignore").write_text("/config.local\n/tmp\n/cache\n")
-    run(folder, "git", "init", "-q")
-    run(folder, "git", "config", "user.name", "test")
-    run(folder, "git", "config", "user.email", "test@example.org")
-    run(folder, "git", "add", "-A")
-    run(folder, "git", "commit", "-qm", "start")
-    experiment(folder)
-    return folder
-
-
-def read(path: Path) -> dict:
-    return json.loads(path.read_text(encoding="utf-8"))
+def project(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return copy_of(tiny_project, tmp_path_factory.mktemp("pipeline") / "project")
 
 
 def test_one_run_leaves_every_output(project: Path) -> None:
@@ -160,31 +112,31 @@ def test_an_adapter_of_the_pipeline_is_refused_under_another_base(project: Path)
         fold(load_model(project / "models/base", "float32"), load_adapter(project / "models/xsum", "another"))
 
 
-def test_nothing_runs_twice_and_methods_come_back_from_the_run_cache(project: Path) -> None:
-    assert "Running stage" not in run(project, "dvc", "repro")
+def test_nothing_runs_twice_and_methods_come_back_from_the_run_cache(
+    project: Path, two_methods: tuple[Path, str], tmp_path: Path
+) -> None:
+    assert not stages_run(run(project, "dvc", "repro"))
     assert "up to date" in run(project, "dvc", "status")
     first = read(project / "metrics/cl.json")
-    kept = run(project, "dvc", "exp", "list", "--name-only").split()
 
-    other = experiment(project, "method=olora")
-    ran = {line.split("'")[1] for line in other.splitlines() if line.startswith("Running stage")}
-    assert {"train@reuters_r8", "train@xsum", "evaluate@xsum", "report"} <= ran
-    assert not ran & {"prepare", "base_model", "zero_shot"}
-    prompt = read(project / "data/prompts/xsum.json")
+    folder, output = copy_of(two_methods[0], tmp_path / "project"), two_methods[1]
+    assert {"train@reuters_r8", "train@xsum", "evaluate@xsum", "report"} <= stages_run(output)
+    assert not stages_run(output) & {"prepare", "base_model", "zero_shot"}
+    prompt = read(folder / "data/prompts/xsum.json")
     assert prompt["instruction"] == prompt["original"]
     unmeasured = {"loss": None, "rows": 0, "rank": None}
     assert prompt["candidates"] == [{"instruction": prompt["original"], "original": True} | unmeasured]
 
-    compared = run(project, sys.executable, "src/compare.py", *kept, "workspace")
+    kept = run(folder, "dvc", "exp", "list", "--name-only").split()
+    compared = run(folder, sys.executable, "src/compare.py", *kept, "workspace")
     assert "olora - lora_inc_sapo" in compared
     assert "test rows" in compared
     assert "* one seed: the interval (bootstrap) covers the choice of test rows alone" in compared
-    assert "no-such-rev" in run(project, sys.executable, "src/compare.py", "no-such-rev", fails=True)
+    assert "no-such-rev" in run(folder, sys.executable, "src/compare.py", "no-such-rev", fails=True)
 
-    back = experiment(project, "method=lora_inc_sapo")
-    assert "Running stage 'train" not in back
-    assert "Running stage 'select" not in back
-    assert read(project / "metrics/cl.json") == first
+    back = experiment(folder, "method=lora_inc_sapo")
+    assert not [stage for stage in stages_run(back) if stage.startswith(("train@", "select@"))]
+    assert read(folder / "metrics/cl.json") == first
 
 
 ALL_STAGES = """
