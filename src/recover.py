@@ -9,6 +9,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,19 @@ import yaml
 
 OUTPUTS = ("data", "models", "metrics", "plots")
 LOCKS = (".dvc/tmp/rwlock", ".dvc/tmp/exps/rwlock")  # DVC's tables of who reads and writes what, by process id
+PATIENCE = 3.0  # seconds that a DVC may take to end, as an editor's short calls do
 EXEC = "refs/exps/exec"  # where `dvc exp run` notes what it is at
 
 
 def main() -> None:
     if not Path("dvc.yaml").is_file() or not Path(".dvc").is_dir():
         sys.exit("error: run this in the repository's top folder, where dvc.yaml is")
-    if working := at_work():
-        print(f"DVC or Git is at work here (process {working.pid}): nothing was touched")
-        return
+    end = time.monotonic() + PATIENCE
+    while working := at_work("dvc"):
+        if time.monotonic() > end:
+            print(f"DVC is at work here (process {working.pid}): nothing was touched")
+            return
+        time.sleep(0.1)
     held = [path for name in LOCKS if (path := Path(name)).is_file() and holds_entries(path)]
     preparing = any("workspace" in path.read_text(errors="replace") for path in held if path.parent.name == "exps")
     for path in held:
@@ -39,13 +44,13 @@ def main() -> None:
             print(f"{left}: removed, a stage was killed while writing it")
 
 
-def at_work() -> psutil.Process | None:
-    """A DVC or Git process whose working folder is in this repository."""
+def at_work(program: str) -> psutil.Process | None:
+    """A process of the program whose working folder is in this repository."""
     here = Path.cwd().resolve()
     for process in psutil.process_iter():
         try:
             names = {Path(part).name for part in process.cmdline()[:3]}  # dvc; python .../dvc; python -m dvc
-            if names & {"dvc", "git"} and process.status() != psutil.STATUS_ZOMBIE and Path(process.cwd()).is_relative_to(here):
+            if program in names and process.status() != psutil.STATUS_ZOMBIE and Path(process.cwd()).is_relative_to(here):
                 return process
         except (psutil.Error, OSError):
             continue
@@ -88,7 +93,7 @@ def is_dvc_lock(path: Path) -> bool:
 def mend_git(preparing: bool) -> None:
     """`dvc exp run` works on a detached HEAD and, while it prepares, keeps uncommitted changes in Git's stash."""
     lock = Path(git("rev-parse", "--git-path", "index.lock") or "")
-    if lock.name and lock.is_file():
+    if lock.name and lock.is_file() and not at_work("git"):
         lock.unlink()
         print(f"{lock}: removed, no Git is at work here")
     head, branch = git("rev-parse", "HEAD"), git("rev-parse", "--abbrev-ref", "@{-1}")
