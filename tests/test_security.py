@@ -496,13 +496,14 @@ def test_a_whole_run_with_a_language_model_writes_no_key_and_shows_no_markup(
     def call(*command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(command, cwd=project, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
-    assert call("git", "init", "-q").returncode == 0
+    for command in ("init -q", "add -A", "-c user.name=test -c user.email=test@example.org commit -qm start"):
+        assert call("git", *command.split()).returncode == 0
     endpoint.lasting = "401"
     refused = call("dvc", "repro", "-v", "paraphrase@reviews")
     endpoint.lasting, endpoint.faults = "", ["answer", "500", "not json"]
     whole = call("dvc", "repro", "-v")
     page = call("dvc", "plots", "show", "-o", "page")
-    assert (refused.returncode != 0, whole.returncode, page.returncode) == (True, 0, 0), whole.stdout[-3000:]
+    assert (refused.returncode != 0, whole.returncode, page.returncode) == (True, 0, 0), whole.stdout[-20000:]
     assert f"Bearer {KEY}" in endpoint.authorizations
     assert "error: reviews: no answer from the endpoint (status 401: " in refused.stdout
     record = json.loads((project / "data/paraphrases/reviews.json").read_text())
