@@ -14,7 +14,7 @@ import pytest
 
 from laboratory import environment, run
 
-KEY, SECRET = "laboratory", "not-a-secret"
+KEY, SECRET = "laboratory", "not-a-secret"  # pragma: allowlist secret
 
 
 def free_ports(count: int) -> list[int]:

@@ -31,7 +31,7 @@ from sapo.adapters import load_adapter, save_adapter
 from sapo.benchmarks.catalog import catalog
 from sapo.cards import model_card
 from sapo.environment import HUB, OPENAI
-from sapo.files import DataError, write_json
+from sapo.files import DataError, read_yaml, write_json
 from sapo.models import load_model, load_tokenizer, make_base, read_base
 from sapo.params import Lora, Model, Paraphrase, Train, check_task, load_params
 from sapo.paraphrases import api
@@ -58,7 +58,11 @@ FORBIDDEN_OPTIONS = {"shell", "allow_pickle", "trust_remote_code"}
 def dangers(source: str) -> list[str]:
     """The calls, options and imports of a program that could run what a file or a text holds."""
     found = []
-    for node in ast.walk(ast.parse(source)):
+    nodes = list(ast.walk(ast.parse(source)))
+    classes = [node for node in nodes if isinstance(node, ast.ClassDef)]
+    safe = {"yaml.SafeLoader", "getattr(yaml, 'CSafeLoader', yaml.SafeLoader)"}
+    safe |= {one.name for one in classes if "yaml.SafeLoader" in map(ast.unparse, one.bases)}
+    for node in nodes:
         if isinstance(node, ast.Import):
             found += [name.name for name in node.names if name.name.split(".")[0] in FORBIDDEN_MODULES]
         elif isinstance(node, ast.ImportFrom):
@@ -67,7 +71,9 @@ def dangers(source: str) -> list[str]:
                 (node.module or "").split(".")[0] in FORBIDDEN_MODULES
             )
         elif isinstance(node, ast.Call):
-            found += [name for name in [ast.unparse(node.func)] if name in FORBIDDEN_CALLS]
+            name = ast.unparse(node.func)
+            loads_safely = name == "yaml.load" and safe & {ast.unparse(one) for one in node.args[1:]}
+            found += [name] * (name in FORBIDDEN_CALLS and not loads_safely)
             for option in node.keywords:
                 off = isinstance(option.value, ast.Constant) and not option.value.value
                 found += [f"{option.arg}="] * (option.arg in FORBIDDEN_OPTIONS and not off)
@@ -80,7 +86,8 @@ def dangers(source: str) -> list[str]:
     [
         *["import pickle", "from joblib import load", "import numpy, dill", "eval(text)", "exec(text)", "torch.load(path)"],
         *["torch.load(path, weights_only=False)", "np.load(path, allow_pickle=True)", "subprocess.run(text, shell=True)"],
-        *["yaml.load(text)", "from yaml import unsafe_load", "os.system(text)", "f(x, trust_remote_code=settings.trust)"],
+        *["yaml.load(text)", "yaml.load(text, yaml.Loader)", "class A(yaml.FullLoader): pass\nyaml.load(text, A)"],
+        *["from yaml import unsafe_load", "os.system(text)", "f(x, trust_remote_code=settings.trust)"],
     ],
 )
 def test_the_scan_below_sees_what_it_looks_for(source: str) -> None:
@@ -92,6 +99,15 @@ def test_no_program_unpickles_evaluates_or_starts_a_shell() -> None:
     assert len(programs) > 30
     found = {str(path.relative_to(REPOSITORY)): dangers(path.read_text(encoding="utf-8")) for path in programs}
     assert {path: what for path, what in found.items() if what} == {}
+
+
+def test_yaml_builds_no_object(tmp_path: Path) -> None:
+    attack = tmp_path / "attack.yaml"
+    for tag in ("object/apply", "object/new"):
+        attack.write_text(f"key: !!python/{tag}:os.mkdir [{tmp_path / 'executed'}]\n")
+        with pytest.raises(DataError, match=r"attack\.yaml"):
+            read_yaml(attack, missing="-")
+    assert not (tmp_path / "executed").exists()
 
 
 class Payload:
@@ -496,13 +512,14 @@ def test_a_whole_run_with_a_language_model_writes_no_key_and_shows_no_markup(
     def call(*command: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(command, cwd=project, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
-    assert call("git", "init", "-q").returncode == 0
+    for command in ("init -q", "add -A", "-c user.name=test -c user.email=test@example.org commit -qm start"):
+        assert call("git", *command.split()).returncode == 0
     endpoint.lasting = "401"
     refused = call("dvc", "repro", "-v", "paraphrase@reviews")
     endpoint.lasting, endpoint.faults = "", ["answer", "500", "not json"]
     whole = call("dvc", "repro", "-v")
     page = call("dvc", "plots", "show", "-o", "page")
-    assert (refused.returncode != 0, whole.returncode, page.returncode) == (True, 0, 0), whole.stdout[-3000:]
+    assert (refused.returncode != 0, whole.returncode, page.returncode) == (True, 0, 0), whole.stdout[-20000:]
     assert f"Bearer {KEY}" in endpoint.authorizations
     assert "error: reviews: no answer from the endpoint (status 401: " in refused.stdout
     record = json.loads((project / "data/paraphrases/reviews.json").read_text())
