@@ -41,8 +41,9 @@ def report() -> None:
     }
     made = {"base_fingerprint": record["base"], "dtype": record["settings"]["dtype"]}
     made |= {"device": record["device"], "versions": record["versions"]}
+    provenance = gather("metrics/provenance", order)  # before anything is written: it may lack a file
     write_json("metrics/cl.json", about | metrics | {"original_prompt": original} | tested | made)
-    write_json("metrics/provenance.json", about | gather("metrics/provenance", order))
+    write_json("metrics/provenance.json", about | provenance)
 
     scores = [
         {"stage": row["stage"], "task": task}

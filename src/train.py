@@ -28,7 +28,7 @@ def train(name: str) -> None:
     after = params.sequence.tasks[name].after
     seed = params.seed + position  # another start and row order for each task
     task, base, chosen = load_task(f"data/tasks/{name}"), read_base("models/base"), f"data/prompts/{name}.json"
-    prompt = read_object(chosen, task=str, after=str, instruction=str, original=str, suffix=str, language=str)
+    prompt = read_object(chosen, task=str, after=str, selector=str, instruction=str, original=str, suffix=str, language=str)
     expected = {"task": name, "after": after, "original": task.instruction, "suffix": task.suffix, "language": task.language}
     if odd := [key for key, value in expected.items() if prompt[key] != value]:
         raise DataError(f"{chosen} is of another run, see its {', '.join(odd)}: run `dvc repro` for this task")

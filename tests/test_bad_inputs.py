@@ -29,6 +29,7 @@ import public_results
 import report
 import select_prompt
 import train
+from sapo.environment import OPENAI
 from sapo.files import read_json
 from sapo.models import load_tokenizer
 from sapo.params import load_params
@@ -410,6 +411,8 @@ DATA = [
          r"data/tasks/mood/task\.json .*language.*dvc repro"),
     Case("task.json with labels of numbers", "paraphrase mood", edited("data/tasks/mood/task.json", {"labels": [1]}),
          r"data/tasks/mood/task\.json: .*labels must be whole texts"),
+    Case("task.json with another count", "train mood", edited("data/tasks/mood/task.json", {"splits.train.rows": 5}),
+         r"mood/train\.jsonl is not the file that task\.json records"),
     Case("task.json with a text for a limit", "evaluate base", edited("data/tasks/mood/task.json", {"max_new_tokens": "8"}),
          r"task\.json: 'max_new_tokens' must be of type int"),
 ]
@@ -678,6 +681,25 @@ RESULTS = [
          lambda: put(SCORES, re.sub(r'"rouge_l": [\d.]+', '"rouge_l": 1e999', Path(SCORES).read_text(), count=1))(),
          r"metrics/scores/echo\.json .*1e999 is not a finite number"),
     Case("scores that are a list", "report", edited(SCORES, {"rows.2.scores": []}), r"the scores lack "),
+    Case("no row scores", "report", gone("metrics/rows/echo.jsonl"), r"metrics/rows/echo\.jsonl is missing"),
+    Case("row scores cut off", "report",
+         cut("metrics/rows/echo.jsonl", 150), r"metrics/rows/echo\.jsonl, line \d: not valid JSON"),
+    Case("row scores of another run", "report", lambda: shutil.copy("metrics/rows/mood.jsonl", "metrics/rows/echo.jsonl"),
+         r"metrics/rows/echo\.jsonl lacks the row scores of mood after echo"),
+    Case("a row score that is NaN", "report",
+         replaced("metrics/rows/echo.jsonl", "[0.0", "[NaN"),
+         r"metrics/rows/echo\.jsonl, line 1: .*NaN is not a finite number"),
+    Case("scores without their record", "report",
+         edited(SCORES, {"rows.1.run": DROP}), r"echo\.json, row mood has no record of its run"),
+    Case("scores with half a record", "report",
+         edited(SCORES, {"rows.0.run.settings": DROP}), r"echo\.json .*damaged record.*settings"),
+    Case("scores under another base model", "report",
+         edited(SCORES, {"rows.2.run.base": "f" * 64}), r"echo\.json, row echo: base is not"),
+    Case("no provenance", "report",
+         gone("metrics/provenance/train-mood.json"), r"metrics/provenance/train-mood\.json is missing"),
+    Case("provenance that is damaged", "report",
+         put("metrics/provenance/train-mood.json", "{}"), r"train-mood\.json lacks 'code'"),
+    Case("settings of another seed", "report", params(seed=7), r"params\.yaml has seed 7, but the models were trained with 42"),
     Case("lineage missing", "report", gone(LAST), r"models/echo/lineage\.json is missing"),
     Case("lineage of another run", "report", lambda: shutil.copy(LINEAGE, LAST),
          r"models/echo/lineage\.json is of another run.*\['mood'\], expected \['mood', 'echo'\]"),
@@ -775,7 +797,7 @@ def run_stage(command: str, patch: pytest.MonkeyPatch) -> None:
     if script == "public_results":
         public_results.main()
     else:
-        run(WORK[script])
+        run(WORK[script], secrets=OPENAI if script == "paraphrase" else ())
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from sapo.files import read_json, write_json
+from sapo.files import read_object, write_json
 from sapo.parallel import world
 from sapo.stage import versions
 
@@ -84,8 +84,8 @@ def gather(folder: str | Path, order: Sequence[str]) -> dict[str, Any]:
     More than one revision: some stages were kept from earlier runs. Raises DataError that names a missing file.
     """
     names = ["evaluate-base", *(f"{script}-{task}" for task in order for script in ("select", "train", "evaluate"))]
-    records = {name: read_json(Path(folder) / f"{name}.json") for name in names}
-    codes = {(record["code"]["revision"], record["code"]["dirty"]) for record in records.values()}
+    records = {name: read_object(Path(folder) / f"{name}.json", code=dict, seconds=int | float) for name in names}
+    codes = {(record["code"].get("revision"), record["code"].get("dirty")) for record in records.values()}
     return {
         "seconds": round(sum(record["seconds"] for record in records.values()), 1),
         "code": [{"revision": revision, "dirty": dirty} for revision, dirty in sorted(codes, key=str)],

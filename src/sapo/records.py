@@ -124,6 +124,13 @@ def check_one_run(rows: Sequence[Mapping[str, Any]], lineage: Mapping[str, Any],
     rows: a stage each, the base model's first, in the lineage's order. adapter: sha256 of the last model's weights.
     Raises DataError that names the row and the field.
     """
+    try:
+        _check_one_run(rows, lineage, adapter, where)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{where} or the lineage has a damaged record of its run ({error!r}): {AGAIN}") from error
+
+
+def _check_one_run(rows: Sequence[Mapping[str, Any]], lineage: Mapping[str, Any], adapter: str, where: str) -> None:
     learned = lineage["tasks"]
     names = [f"{where}, row {row['stage']}" for row in rows]
     trained = [f"the lineage of {entry['task']}" for entry in learned]

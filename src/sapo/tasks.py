@@ -96,6 +96,6 @@ def load_task(folder: str | Path) -> Task:
     for split, recorded in splits.items():
         path = folder / f"{split}.jsonl"
         rows[split] = [check_example(row, about["labels"], f"{path}, line {n}") for n, row in enumerate(read_jsonl(path), 1)]
-        if not isinstance(recorded, dict) or sha256_file(path) != recorded.get("sha256"):
+        if recorded != {"rows": len(rows[split]), "sha256": sha256_file(path)}:
             raise DataError(f"{path} is not the file that task.json records: run `dvc repro -f prepare`")
     return Task(**about, **rows)
