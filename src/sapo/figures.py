@@ -14,6 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from sapo.statistics import ALONE
+
 from sapo.files import write_bytes
 
 # Okabe and Ito's palette (2008), with a marker each for prints in grey
@@ -37,14 +39,16 @@ def _save(figure: Figure, path: Path, title: str) -> None:
 
 def caption(metrics: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> str:
     """A line a metric: each value and its interval (`METRIC_interval`), and a last one that says what these cover."""
-    lines = []
+    lines, alone = [], []
     for metric, label in LABELS.items():
         found = [(name, metrics[metric][name], metrics[f"{metric}_interval"][name]) for name in names]
         shown = [
             f"{name} {value:.1f} [{', '.join('-' if e is None else f'{e:.1f}' for e in ends)}]" for name, value, ends in found
         ]
         lines.append(f"{label}: {', '.join(shown)}")
-    return "\n".join([*lines, COVERED])
+        if any(None not in ends and ends[0] == ends[1] for _, _, ends in found):
+            alone = [ALONE]
+    return "\n".join([*lines, COVERED, *alone])
 
 
 def _style(index: int) -> dict[str, Any]:
