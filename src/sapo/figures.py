@@ -14,9 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from sapo.statistics import ALONE
-
 from sapo.files import write_bytes
+from sapo.statistics import ALONE
 
 # Okabe and Ito's palette (2008), with a marker each for prints in grey
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000"]
