@@ -10,7 +10,7 @@ from itertools import combinations
 from sapo.comparison import Group, difference, grouped, read_run
 from sapo.files import DataError
 from sapo.metrics import METRICS
-from sapo.statistics import Estimate, holm
+from sapo.statistics import ALONE, Estimate, holm
 
 NAMES = ("AP", "BWT", "FWT")
 FEW = 5  # seeds below which a t interval hangs on the assumption that scores are normally distributed
@@ -34,12 +34,15 @@ def main() -> None:
 
 def means(groups: list[Group], metric: str, prompt: str) -> list[str]:
     """A line a method: over seeds where there are several, else over the test rows."""
-    table = [["", "seeds", *NAMES]]
+    table, shown = [["", "seeds", *NAMES]], list[Estimate]()
     for group in groups:
         found = [group.mean(name, metric, prompt) for name in NAMES]
+        shown += found
         mark = "" if len(group.runs) > 1 else " *"
         table.append([group.label, ",".join(map(str, sorted(group.runs))), *(_shown(one) + mark for one in found)])
     lines = [f"{metric}, {prompt} prompt, percent, mean and 95 % interval", *_aligned(table)]
+    if any(one.low == one.high for one in shown):
+        lines.append(f"{ALONE}.")
     sizes = {len(group.runs) for group in groups}
     if 1 in sizes:
         lines.append(

@@ -51,6 +51,15 @@ def test_one_seed_has_the_interval_over_test_rows_and_says_so() -> None:
     assert "paired" not in text
 
 
+def test_an_interval_without_width_is_said_to_be_no_certainty() -> None:
+    run = made("lora_inc", 1)
+    for of in (run.rows or {}).values():
+        of |= {task: np.zeros_like(scores) for task, scores in of.items()}
+    run.metrics["rouge_l"] |= dict.fromkeys(("AP", "BWT", "FWT"), 0.0)
+    assert "which is not certainty" in "\n".join(compare.means(grouped([run]), "rouge_l", "chosen"))
+    assert "certainty" not in "\n".join(compare.means(grouped([made("lora_inc", 1)]), "rouge_l", "chosen"))
+
+
 def test_several_seeds_have_t_intervals_and_paired_tests() -> None:
     runs = [made(method, seed, gain) for method, gain in (("lora_inc", 0), ("olora", 5)) for seed in (1, 2, 3)]
     groups = grouped(runs)

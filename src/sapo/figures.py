@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from sapo.files import write_bytes
+from sapo.statistics import ALONE
 
 # Okabe and Ito's palette (2008), with a marker each for prints in grey
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000"]
@@ -37,14 +38,16 @@ def _save(figure: Figure, path: Path, title: str) -> None:
 
 def caption(metrics: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> str:
     """A line a metric: each value and its interval (`METRIC_interval`), and a last one that says what these cover."""
-    lines = []
+    lines, alone = [], []
     for metric, label in LABELS.items():
         found = [(name, metrics[metric][name], metrics[f"{metric}_interval"][name]) for name in names]
         shown = [
             f"{name} {value:.1f} [{', '.join('-' if e is None else f'{e:.1f}' for e in ends)}]" for name, value, ends in found
         ]
         lines.append(f"{label}: {', '.join(shown)}")
-    return "\n".join([*lines, COVERED])
+        if any(None not in ends and ends[0] == ends[1] for _, _, ends in found):
+            alone = [ALONE]
+    return "\n".join([*lines, COVERED, *alone])
 
 
 def _style(index: int) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from sapo.metrics import METRICS, transfer
 
 LEVEL = 0.95
 RESAMPLES = 2000
+ALONE = "an interval without width: the rows are all alike there, which is not certainty"
 ALIKE = 1e-9  # percent: differences below it are rounding
 
 Table = dict[str, np.ndarray]  # task -> (stages, metrics, rows), percent

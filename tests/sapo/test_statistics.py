@@ -207,6 +207,11 @@ def test_fault_04_missing_rows_and_means_of_another_run_are_errors() -> None:
     short[1]["rouge_l"] = short[1]["rouge_l"][:-1]
     with pytest.raises(DataError, match="not the same number after every stage"):
         row_tables(short, ["base", *ORDER], ORDER, "rows.jsonl")
+    for bad in (None, math.nan, math.inf, "50", True):
+        spoilt = lines(scores)
+        spoilt[1]["exact_match"][4] = bad
+        with pytest.raises(DataError, match=r"rows\.jsonl: a after a, row 4: exact_match is .*, not a finite number"):
+            row_tables(spoilt, ["base", *ORDER], ORDER, "rows.jsonl")
     del short[1]["rouge_l"]
     with pytest.raises(DataError, match="a after a: rouge_l of the rows is missing"):
         row_tables(short, ["base", *ORDER], ORDER, "rows.jsonl")
