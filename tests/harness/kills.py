@@ -225,7 +225,11 @@ def resumptions(output: str) -> Iterator[tuple[str, str, str]]:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for name in COMPARED for p in (folder / name).rglob("*") if p.is_file()}
+    """The outputs by name; not the records of when and how long each stage ran (`metrics/provenance`)."""
+    found = (path for name in COMPARED for path in (folder / name).rglob("*") if path.is_file())
+    return {
+        str(path.relative_to(folder)): path.read_bytes() for path in found if "provenance" not in str(path.relative_to(folder))
+    }
 
 
 def compare(reference: Path, folder: Path, record: Record) -> None:
