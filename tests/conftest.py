@@ -9,13 +9,11 @@ import pytest
 import yaml
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from laboratory import copy_of, experiment, new_project
+from laboratory import REPOSITORY, copy_of, experiment, new_project
 from sapo.models import load_model, load_tokenizer, make_base
 from sapo.params import Lora, Model, Train
 from sapo.prompts import PromptEncoder
 from sapo.tasks import Example
-
-REPOSITORY = Path(__file__).parent.parent
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -75,11 +75,11 @@ def shared(server: Server, two_methods: tuple[Path, str], tmp_path_factory: pyte
     run(lab, "dvc", "push", "--run-cache")
     back = experiment(lab, "method=lora_inc_sapo", options=("--name", "sapo"))
     assert not [stage for stage in stages_run(back) if stage.startswith("train@")]
-    run(lab, "dvc", "push", "--run-cache")
     run(lab, "dvc", "exp", "push", "origin", "sapo")
     return lab, hub
 
 
+@pytest.mark.parametrize("server", ["s3", pytest.param("ssh", marks=LONG)], indirect=True)
 def test_a_colleague_pulls_results_and_experiments(server: Server, shared: tuple[Path, Path], tmp_path: Path) -> None:
     lab, hub = shared
     colleague = clone(server, hub, tmp_path / "colleague")
@@ -97,6 +97,7 @@ def test_a_colleague_pulls_results_and_experiments(server: Server, shared: tuple
     assert contents(colleague, *KEPT) == contents(lab, *KEPT) != pulled
 
 
+@LONG
 def test_a_colleague_has_another_methods_results_without_training(
     server: Server, shared: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -184,6 +185,7 @@ def test_a_push_broken_in_the_middle_is_completed_by_another(
     assert contents(colleague, *KEPT, "adapters") == contents(lab, *KEPT, "adapters")
 
 
+@LONG
 @pytest.mark.parametrize("server", ["ssh"], indirect=True)
 def test_damage_on_the_remote_is_refused_and_mended_as_the_document_says(
     server: Server, tiny_project: Path, tmp_path: Path
