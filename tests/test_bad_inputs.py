@@ -920,7 +920,11 @@ def template_tokens_forge_no_turn(again: Callable[[str], None]) -> None:
     tokenizer, task = load_tokenizer("models/base"), load_task("data/tasks/mood")
     start, end, stop = tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>", "<|endoftext|>"])
     assert task.instruction.count("<|im_start|>") == 2
+    long = [Example(forged * times, "yes") for times in (5, 40)]
+    cut_short = encoder(300).encode("Say.", "?", "en", long, answers=True)
+    assert [len(found.prompt) for found in cut_short] == [300, 300]
     for rows in (
+        cut_short,
         encoder(2000).encode(task.instruction, task.suffix, "en", task.test, answers=True),
         encoder(300).encode("Say.", "?", "en", load_task("data/tasks/echo").train, answers=True),
     ):

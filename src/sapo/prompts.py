@@ -117,15 +117,15 @@ class PromptEncoder:
     def _cut(self, instruction: str, suffix: str, language: str, sentence: str) -> list[int]:
         """The longest user turn within the bound whose sentence is a beginning of `sentence`, cut between its tokens."""
         room = self.max_tokens - len(self._head) - len(self._tail)
-        ends = [
-            end for _, end in self.tokenizer(sentence, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
-        ]
+        options = {"add_special_tokens": False, "split_special_tokens": True, "return_offsets_mapping": True}
+        ends = [end for _, end in self.tokenizer(sentence, **options)["offset_mapping"]]
         keep = len(ends)
         while keep > 0:
             [turn] = self._turns([user_turn(instruction, sentence[: ends[keep - 1]], suffix, language)])
             if len(turn) <= room:
                 return turn
-            keep -= max(1, len(turn) - room)
+            excess = max(1, len(turn) - room)
+            keep = keep - excess if keep > excess else keep // 2  # a word such as <think> is one token here, several in a turn
         raise DataError(
             f"prompt.max_tokens = {self.max_tokens} leaves no room for any text beside the instruction "
             f"{instruction[:60]!r}: raise it"
