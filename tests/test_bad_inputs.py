@@ -938,7 +938,7 @@ def rows_of_megabytes(again: Callable[[str], None]) -> None:
     texts = ["word " * 2_000_000, "x" * 2_000_000, "a" + " " * 2_000_000 + "b", "\u6587" * 700_000]
     edited(ROWS, {f"{n}.sentence": text for n, text in enumerate(texts)})()
     edited("tasks/mood/test.json", {"0.sentence": texts[1]})()
-    for stage in ("prepare", "evaluate base", "select_prompt mood"):
+    for stage in ("prepare", "evaluate base"):
         again(stage)
     bound = 200
     long = load_task("data/tasks/mood").train[:4]
