@@ -204,7 +204,11 @@ def disturbed(folder: Path, wanted: list[Point], order: list[str], record: Recor
         if not killed:
             if helped or "Running stage" in output:
                 sys.exit(f"a run failed that nobody killed:\n{output[-4000:]}")
-            record.helped += [output.strip().splitlines()[-1], *recover(folder)]
+            lines = output.strip().splitlines()
+            record.helped += [
+                next((line for line in lines if "invalid" in line or "failed" in line), lines[-1]),
+                *recover(folder),
+            ]
             print("recover.py was needed:", *record.helped, sep="\n  ", flush=True)
         helped = not killed
         record.reruns += 1
