@@ -203,7 +203,7 @@ def disturbed(folder: Path, wanted: list[Point], order: list[str], record: Recor
             return wanted
         if not killed:
             if helped or "Running stage" in output:
-                sys.exit(f"a run failed that nobody killed:\n{output[-4000:]}")
+                sys.exit(f"a run failed that nobody killed (exit status {run.dvc.returncode}):\n{output[-4000:]}")
             lines = output.strip().splitlines()
             record.helped += [
                 next((line for line in lines if "invalid" in line or "failed" in line), lines[-1]),
