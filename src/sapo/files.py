@@ -200,11 +200,16 @@ def told_where(path: str | Path) -> Iterator[None]:
     except DataError:
         raise
     except Exception as error:
-        told = re.search(r"\(os error (\d+)\)", str(error))
-        number = int(told[1]) if told else errno.ENOSPC if is_full(path) else None
+        number = storage_error(error) or (errno.ENOSPC if is_full(path) else None)
         if number not in STORAGE_ERRORS:
             raise
         raise OSError(number, os.strerror(number), str(path)) from error
+
+
+def storage_error(error: Exception) -> int | None:
+    """The system's number of an error of the file system, also where a library tells it in words alone."""
+    told = re.search(r"\(os error (\d+)\)", str(error))
+    return error.errno if isinstance(error, OSError) else int(told[1]) if told else None
 
 
 def is_full(path: str | Path) -> bool:

@@ -11,7 +11,18 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 from sapo.environment import masked
-from sapo.files import DataError, alone, output_folder, read_json, read_object, sha256_file, sha256_json, write_json
+from sapo.files import (
+    STORAGE_ERRORS,
+    DataError,
+    alone,
+    output_folder,
+    read_json,
+    read_object,
+    sha256_file,
+    sha256_json,
+    storage_error,
+    write_json,
+)
 from sapo.parallel import device
 from sapo.wheels import Wheel, cache_folder, extract_member
 
@@ -180,6 +191,8 @@ def _named(what: str) -> Iterator[None]:
     except DataError:
         raise
     except Exception as error:
+        if storage_error(error) in STORAGE_ERRORS:
+            raise  # a full disk says nothing of the model
         raise DataError(f"{what} cannot be used: {type(error).__name__}: {error!s:.400}") from error
 
 
