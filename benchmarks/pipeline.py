@@ -2,7 +2,7 @@
 
     python benchmarks/pipeline.py                                        # the default experiment, once
     python benchmarks/pipeline.py -S sequence=ni_seq_c1_small -S method=olora_sapo
-    python benchmarks/pipeline.py --train-rows 24 48 96 --candidates 2 4 8 --sequence-tasks 1 2 4
+    python benchmarks/pipeline.py --train-rows 24 48 96 --candidates 2 4 8 --sequence-tasks 1 2 3
 
 Runs `dvc repro` in a clone of this repository's last commit: changes that are not committed are not measured. For each
 setting: every stage's own closing line, the total, what the total holds beside the stages (DVC's own work), a second
@@ -85,6 +85,8 @@ def measure(folder: Path, overrides: Sequence[str], settings: dict[str, Any]) ->
 def first_tasks(arguments: Namespace, count: int) -> list[str]:
     """Overrides that leave the sequence's first `count` tasks."""
     order = compose(arguments.overrides).sequence.order
+    if not 1 <= count <= len(order):
+        sys.exit(f"--sequence-tasks {count}: the sequence has {len(order)} tasks")
     return [f"sequence.last={order[count - 1]}", *(f"~sequence.tasks.{name}" for name in order[count:])]
 
 
