@@ -4,7 +4,7 @@
     python benchmarks/scoring.py --candidates 21 --rows 250 --repeats 1
     python benchmarks/scoring.py --memory           # instead of times: peak memory over the model, against the rows' length
 
-All sides get the same model and the same tokens; making the tokens is not timed.
+All sides get the same model and the same tokens; making the tokens is not timed. The uncounted run has one candidate.
 `trainer`: Trainer.evaluate once a candidate on whole sequences padded on the right, in the data's order, as the public code
 does it. `lm_eval`: the harness's own scoring of token ids, all candidates in one call, sorted by length as it does.
 """
@@ -142,9 +142,12 @@ def main() -> None:
         texts = [task.instruction, *from_bank(task, 20)][: arguments.candidates]
         candidates = [setup.rows(task, text) for text in texts]
         rows = sum(map(len, candidates))
-        prepared = {name: SIDES[name](setup, model, candidates, arguments.batch_size) for name in arguments.sides}
+        sides, first_uses = (
+            {name: ready(SIDES[name](setup, model, some, arguments.batch_size)) for name in arguments.sides}
+            for some in (candidates, candidates[:1])
+        )
         print(f"{task.name}: {len(texts)} candidates x {arguments.rows} rows", flush=True)
-        seconds, losses = alternate({name: ready(work) for name, work in prepared.items()}, arguments.repeats)
+        seconds, losses = alternate(sides, arguments.repeats, warm_up=first_uses)
         first = losses[arguments.sides[0]]
         entry = summary(seconds, rows) | {
             "task": task.name,

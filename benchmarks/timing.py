@@ -18,15 +18,17 @@ MIB = 1 << 20
 Side = Callable[[], Callable[[], Any]]  # prepares a run, which is not timed, and returns what is timed
 
 
-def alternate(sides: Mapping[str, Side], repeats: int) -> tuple[dict[str, list[float]], dict[str, Any]]:
+def alternate(
+    sides: Mapping[str, Side], repeats: int, warm_up: Mapping[str, Side] | None = None
+) -> tuple[dict[str, list[float]], dict[str, Any]]:
     """Run the sides in turns, A B A B ..., so that a slower or faster minute of the machine meets all of them.
 
-    The first run of each is not counted. Returns each side's seconds and the result of its last run.
+    The first run of each, or its shorter `warm_up`, is not counted. Returns each side's seconds and the result of its last run.
     """
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     results = {}
     for turn in range(repeats + 1):
-        for name, prepare in sides.items():
+        for name, prepare in (sides if turn else warm_up or sides).items():
             work = prepare()
             synchronize()
             started = time.perf_counter()
