@@ -7,6 +7,7 @@
 All sides get the same model and the same tokens; making the tokens is not timed. The uncounted run has one candidate.
 `trainer`: Trainer.evaluate once a candidate on whole sequences padded on the right, in the data's order, as the public code
 does it. `lm_eval`: the harness's own scoring of token ids, all candidates in one call, sorted by length as it does.
+`ours_bfloat16` (where asked for): ours with the weights in bfloat16, whose losses are not those of float32.
 """
 
 import json
@@ -32,6 +33,10 @@ Losses = Callable[[], list[float]]  # of every candidate, in nats a token
 
 def ours(setup: Setup, model: PreTrainedModel, candidates: list[list[Encoded]], size: int) -> Losses:
     return lambda: [prompt_loss(model, rows, setup.pad, setup.params.selection.batch_tokens) for rows in candidates]
+
+
+def ours_bfloat16(setup: Setup, model: PreTrainedModel, candidates: list[list[Encoded]], size: int) -> Losses:
+    return ours(setup, setup.model().to(torch.bfloat16), candidates, size)
 
 
 class RecordingTrainer(Trainer):
@@ -100,7 +105,8 @@ def lm_eval(setup: Setup, model: PreTrainedModel, candidates: list[list[Encoded]
     return losses
 
 
-SIDES = {"ours": ours, "trainer": trainer, "lm_eval": lm_eval}
+DEFAULT = {"ours": ours, "trainer": trainer, "lm_eval": lm_eval}
+SIDES = DEFAULT | {"ours_bfloat16": ours_bfloat16}
 
 
 def memory(setup: Setup, arguments: Any, case: dict[str, Any]) -> float:
@@ -120,7 +126,7 @@ def main() -> None:
     parser = options(__doc__, tasks=["task195", "task224", "FOMC"], rows=24, name="scoring")
     parser.add_argument("--candidates", type=int, default=3, help="the original and its first paraphrases; at most 21")
     parser.add_argument("--batch-size", type=int, default=8, help="rows at a time of the other sides; default: %(default)s")
-    parser.add_argument("--sides", nargs="+", default=list(SIDES), choices=list(SIDES))
+    parser.add_argument("--sides", nargs="+", default=list(DEFAULT), choices=list(SIDES))
     parser.add_argument("--memory", action="store_true", help="peak memory of the first task at --lengths")
     parser.add_argument("--lengths", nargs="+", type=int, default=[256, 512, 1024], help="prompt tokens; default: %(default)s")
     arguments = parser.parse_args()
