@@ -19,10 +19,10 @@ from common import Setup, load_tasks, options, record, set_up, table
 from timing import alternate, ready, summary, timing_rows
 from transformers import PreTrainedModel
 
-from sapo.answers import generate
-from sapo.prompts import Encoded
-from sapo.tasks import Task
-from sapo.training import new_lora, train_task
+from sapo.answers.greedy import generate
+from sapo.prompts.encoder import Encoded
+from sapo.artifacts.task import Task
+from sapo.training.loop import new_lora, train_task
 
 Answers = list[list[int]]
 LIMITS = {"trained": 16, "long": 64}

@@ -22,13 +22,15 @@ import transformers
 from dvc.utils.hydra import compose_and_dump
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from sapo.benchmarks.published import load_catalog_tasks
-from sapo.files import output_folder, sha256_json, write_json
-from sapo.models import load_model, load_tokenizer, make_base
-from sapo.params import Params, load_params
-from sapo.prompts import Encoded, PromptEncoder
-from sapo.stage import versions
-from sapo.tasks import Task
+from sapo.data.catalog_tasks import load_catalog_tasks
+from sapo.runtime.outputs import output_folder, write_json
+from sapo.runtime.files import sha256_json
+from sapo.models.load import load_model, load_tokenizer
+from sapo.models.make import make_base
+from sapo.config import Params, load_params
+from sapo.prompts.encoder import Encoded, PromptEncoder
+from sapo.runtime.command import versions
+from sapo.artifacts.task import Task
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent

@@ -23,10 +23,10 @@ from timing import alternate, in_child, peak_memory, summary
 from training import adapted, dataset, peer, peer_arguments
 from transformers import DataCollatorForSeq2Seq, PreTrainedModel, Trainer, TrainingArguments
 
-from sapo.adapters import Adapter, fold
-from sapo.params import Lora, Train
-from sapo.prompts import Encoded
-from sapo.training import new_lora, train_task
+from sapo.lora.stack import Adapter, fold
+from sapo.config import Lora, Train
+from sapo.prompts.encoder import Encoded
+from sapo.training.loop import new_lora, train_task
 
 Work = Callable[[], list[float]]
 WEIGHTS = {"lora_inc": 0.0, "olora": 0.5}  # of the orthogonal term

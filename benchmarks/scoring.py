@@ -24,9 +24,9 @@ from timing import alternate, in_child, peak_memory, ready, summary, timing_rows
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
-from sapo.paraphrases.bank import from_bank
-from sapo.prompts import Encoded
-from sapo.scoring import prompt_loss
+from sapo.candidates.bank import from_bank
+from sapo.prompts.encoder import Encoded
+from sapo.selection.loss import prompt_loss
 
 Losses = Callable[[], list[float]]  # of every candidate, in nats a token
 

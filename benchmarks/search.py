@@ -19,12 +19,14 @@ from common import WORK, Setup, load_tasks, options, record, set_up, table
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
-from sapo.files import read_json, sha256_json, write_json
-from sapo.paraphrases.bank import from_bank
-from sapo.scoring import RowLosses
-from sapo.search import search
-from sapo.tasks import Task
-from sapo.training import new_lora, train_task
+from sapo.runtime.files import read_json, sha256_json
+
+from sapo.runtime.outputs import write_json
+from sapo.candidates.bank import from_bank
+from sapo.selection.loss import RowLosses
+from sapo.selection.search import search
+from sapo.artifacts.task import Task
+from sapo.training.loop import new_lora, train_task
 
 KINDS = ("exhaustive", "bounded", "race")
 Table = list[list[float]]  # candidate x row: loss in nats

@@ -23,9 +23,9 @@ from timing import alternate, in_child, peak_memory, summary, timing_rows
 from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
-from sapo.params import Train
-from sapo.prompts import Encoded
-from sapo.training import new_lora, step_rows, train_task
+from sapo.config import Train
+from sapo.prompts.encoder import Encoded
+from sapo.training.loop import new_lora, step_rows, train_task
 
 Work = Callable[[], list[float]]  # trains, and returns every step's loss
 

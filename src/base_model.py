@@ -1,17 +1,18 @@
 """base_model: fetch or build the base model -> models/base/ (a Hugging Face folder, or a pinned reference, and base.json)."""
 
-from pathlib import Path
-
-from sapo.environment import HUB
-from sapo.files import output_folder
-from sapo.models import make_base
-from sapo.params import load_params
-from sapo.stage import run
+from sapo.artifacts.base_model import BASE_FOLDER
+from sapo.config import load_params
+from sapo.runtime.command import run
+from sapo.runtime.keys import HUB
+from sapo.runtime.outputs import output_folder
 
 
 def base_model() -> None:
+    """Fetch or build the base model."""
+    from sapo.models.make import make_base
+
     params = load_params()
-    with output_folder(Path("models/base")) as folder:
+    with output_folder(BASE_FOLDER) as folder:
         make_base(params.model, folder, params.seed)
 
 

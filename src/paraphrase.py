@@ -1,40 +1,40 @@
 """paraphrase TASK: collect the task's candidate instructions, the original first -> data/paraphrases/TASK.json."""
 
-from typing import Any
-
-from sapo.environment import OPENAI
-from sapo.files import write_json
-from sapo.params import Paraphrase, check_task, load_params
-from sapo.stage import run
-from sapo.tasks import Task, load_task
+from sapo.artifacts.candidates import Asked, Candidates
+from sapo.artifacts.task import Task, load_task
+from sapo.config import Paraphrase, load_params
+from sapo.runtime.command import run
+from sapo.runtime.keys import OPENAI
 
 
-def paraphrase(name: str) -> None:
+def paraphrase(task: str) -> None:
+    """Collect the task's candidate instructions."""
     params = load_params()
-    check_task(params, name)
-    task = load_task(f"data/tasks/{name}")
-    source, candidates = "none", [task.instruction]
-    about: dict[str, Any] = {}
-    if params.method.paraphrases and task.instruction:
-        source = params.paraphrase.source
-        found, about = collect(task, params.paraphrase)
-        candidates += found
-    write_json(f"data/paraphrases/{name}.json", {"task": name, "source": source, "candidates": candidates} | about)
+    params.sequence.before(task)  # refuses what is no task of the sequence
+    about = load_task(task)
+    if params.method.paraphrases and about.instruction:
+        found, asked = collect(about, params.paraphrase)
+        candidates = Candidates(
+            task=task, source=params.paraphrase.source, candidates=[about.instruction, *found], api=asked
+        )
+    else:
+        candidates = Candidates(task=task, source="none", candidates=[about.instruction], api=None)
+    candidates.write()
 
 
-def collect(task: Task, settings: Paraphrase) -> tuple[list[str], dict[str, Any]]:
-    """The task's paraphrases from the source that the settings name, and what that source has to say about them."""
+def collect(task: Task, settings: Paraphrase) -> tuple[list[str], Asked | None]:
+    """The task's paraphrases from the source that the settings name, and how a language model was asked for them."""
     if settings.source == "api":
-        from sapo.paraphrases.api import from_api
+        from sapo.candidates.api import from_api
 
         return from_api(task, settings)
     if settings.source == "file":
-        from sapo.paraphrases.own import from_file
+        from sapo.candidates.file import from_file
 
-        return from_file(task, settings.count, settings.path), {}
-    from sapo.paraphrases.bank import from_bank
+        return from_file(task, settings.count, settings.path), None
+    from sapo.candidates.bank import from_bank
 
-    return from_bank(task, settings.count, settings.path), {}
+    return from_bank(task, settings.count, settings.path), None
 
 
 if __name__ == "__main__":

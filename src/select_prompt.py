@@ -1,109 +1,72 @@
 """select TASK: measure each candidate's loss under the model as it is now, choose one -> data/prompts/TASK.json."""
 
-import math
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
-
-from tqdm import tqdm
-
-from sapo.files import DataError, read_object, write_json
-from sapo.models import read_base
-from sapo.parallel import is_main
-from sapo.params import Params, check_task, load_params
-from sapo.provenance import write_provenance
-from sapo.records import WEIGHTS, selection_record
-from sapo.search import search
-from sapo.selection import choose, ranks
-from sapo.stage import run
-from sapo.tasks import Task, load_task
+from sapo.artifacts.base_model import read_base
+from sapo.artifacts.candidates import read_candidates
+from sapo.artifacts.chosen_prompt import Candidate, ChosenPrompt, unmeasured
+from sapo.artifacts.lineage import weights_path
+from sapo.artifacts.provenance import write_provenance
+from sapo.artifacts.run_record import SelectionRecord, selection_record
+from sapo.artifacts.task import Task, load_task
+from sapo.config import BASE, Params, load_params
+from sapo.runtime.command import run
+from sapo.runtime.processes import is_main
+from sapo.selection.selectors import SELECTORS
 
 
-def select(name: str) -> None:
+def select(task: str) -> None:
+    """Measure the task's candidate instructions under the model as it is now, and choose one."""
     params = load_params()
-    check_task(params, name)
-    task = load_task(f"data/tasks/{name}")
-    found = f"data/paraphrases/{name}.json"
-    candidates: list[str] = read_object(found, candidates=list)["candidates"]
-    if candidates[:1] != [task.instruction] or not all(isinstance(text, str) for text in candidates):
-        raise DataError(f"{found} must list the task's instruction and then other texts: run `dvc repro paraphrase@{name}`")
-    selector, after = params.method.selector, params.sequence.tasks[name].after
-    number = min(params.selection.rows, len(task.train))
-    kind = params.selection.search if selector == "sapo" else "exhaustive"  # the controls need every candidate's loss
-    chosen = 0
-    measured: list[dict[str, Any]] = [{"loss": None, "rows": 0, "rank": None} for _ in candidates]
-    record = None  # of what decided the losses, where any was measured
-    if selector != "original" and len(candidates) > 1:
-        best, measured = measure(params, task, candidates, after, kind)
-        adapter = Path("models") / after / WEIGHTS if after != "base" else None
-        record = selection_record(params, read_base("models/base")["fingerprint"], adapter, Path("data/tasks") / name)
-        chosen = best if selector == "sapo" else choose(selector, [entry["loss"] for entry in measured], params.seed)
-    entries = [
-        {"instruction": text, "original": index == 0} | entry
-        for index, (text, entry) in enumerate(zip(candidates, measured, strict=True))
-    ]
-    prompt = {
-        "task": name,
-        "after": after,
-        "selector": selector,
-        "search": kind,
-        "rows": number,
-        "chosen": chosen,
-        "instruction": candidates[chosen],
-        "original": task.instruction,
-        "suffix": task.suffix,
-        "language": task.language,
-        "run": record,
-        "candidates": entries,
-    }
+    before = params.sequence.before(task)
+    about = load_task(task)
+    texts = read_candidates(about)
+    selector = SELECTORS.get(params.method.selector)
+    search = "exhaustive" if selector and selector.every_loss else params.selection.search
+    chosen, record = 0, None
+    candidates = unmeasured(texts)
+    if selector and len(texts) > 1:
+        best, candidates, record = measure_all(params, about, before, texts, search)
+        chosen = selector.choose([one.loss or 0.0 for one in candidates], best, params.seed)
     if is_main():
-        write_json(f"data/prompts/{name}.json", prompt)
-        evaluations = sum(entry["rows"] for entry in measured)
-        write_provenance(f"metrics/provenance/select-{name}.json", params, candidates=len(entries), row_evaluations=evaluations)
+        ChosenPrompt(
+            task=task,
+            after=before[-1] if before else BASE,
+            selector=params.method.selector,
+            search=search,
+            rows=min(params.selection.rows, len(about.train)),
+            chosen=chosen,
+            instruction=texts[chosen],
+            original=about.instruction,
+            suffix=about.suffix,
+            language=about.language,
+            run=record,
+            candidates=candidates,
+        ).write()
+        evaluations = sum(one.rows for one in candidates)
+        write_provenance("select", task, params, candidates=len(texts), row_evaluations=evaluations)
 
 
-def measure(params: Params, task: Task, candidates: list[str], after: str, kind: str) -> tuple[int, list[dict[str, Any]]]:
-    """The best candidate under the model after stage `after`; of each its mean loss (nats a token), on how many rows, its rank.
+def measure_all(
+    params: Params, task: Task, before: list[str], texts: list[str], search: str
+) -> tuple[int, list[Candidate], SelectionRecord]:
+    """The best candidate's number, all candidates with their losses, and what decided these."""
+    from sapo.lora.current import current_adapter, current_model
+    from sapo.models.devices import device, shard
+    from sapo.models.load import load_tokenizer
+    from sapo.prompts.encoder import PromptEncoder
+    from sapo.selection.measure import measure
 
-    Candidates that the search has dropped were measured on fewer rows and have no rank.
-    """
-    from sapo.adapters import fold, load_adapter
-    from sapo.models import load_model, load_tokenizer
-    from sapo.parallel import shard
-    from sapo.prompts import PromptEncoder
-    from sapo.scoring import RowLosses
-
-    tokenizer = load_tokenizer("models/base")
-    model = load_model("models/base", params.model.dtype, "cpu" if params.launch.shard else None)
-    if after != "base":
-        learned = params.sequence.order[: params.sequence.order.index(task.name)]
-        fold(model, load_adapter(Path("models") / after, read_base("models/base")["fingerprint"], learned))
+    adapter = current_adapter(before)
+    model = current_model(params, adapter)
     if params.launch.shard:
         shard(model)
-    encoder = PromptEncoder(tokenizer, params.prompt.max_tokens, params.model.template_options)
-    examples = task.train[: params.selection.rows]
-    bar = tqdm(total=len(candidates) * len(examples), desc=f"{task.name}: {kind} search", unit="row", disable=not is_main())
-
-    def losses_of(candidate: str) -> Callable[[Sequence[int]], list[float]]:
-        rows = encoder.encode(candidate, task.suffix, task.language, examples, answers=True)
-        row_losses = RowLosses(model, rows, encoder.end_of_turn, params.selection.batch_tokens)
-
-        def measured(indices: Sequence[int]) -> list[float]:
-            losses = row_losses(indices)
-            bar.update(len(indices))
-            return losses
-
-        return measured
-
-    best, losses = search(kind, [losses_of(candidate) for candidate in candidates], len(examples), params.selection.confidence)
-    bar.close()
-    tokens = [len(row.answer) for row in encoder.encode("", "", task.language, examples, answers=True)]
-    means = [math.fsum(of.values()) / sum(tokens[row] for row in of) for of in losses]
-    complete = [index for index, of in enumerate(losses) if len(of) == len(examples)]
-    rank = dict(zip(complete, ranks([means[index] for index in complete]), strict=True))
-    return best, [
-        {"loss": mean, "rows": len(of), "rank": rank.get(i)} for i, (mean, of) in enumerate(zip(means, losses, strict=True))
-    ]
+    encoder = PromptEncoder(load_tokenizer(), params.prompt.max_tokens, params.model.template_options)
+    best, candidates = measure(model, encoder, task, texts, params.selection, search)
+    weights = weights_path(before[-1]) if before else None
+    return (
+        best,
+        candidates,
+        selection_record(params, read_base().fingerprint, weights, task.name, device().type),
+    )
 
 
 if __name__ == "__main__":

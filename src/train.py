@@ -1,66 +1,59 @@
 """train TASK: train a new LoRA on top of the earlier ones -> models/TASK/ (one stock PEFT adapter), plots/train/TASK/."""
 
-import shutil
-import tempfile
 from pathlib import Path
-from typing import Any
 
-from sapo.adapters import LINEAGE, check_continues, fold, load_adapter, save_adapter, stack
-from sapo.cards import model_card
-from sapo.files import DataError, output_folder, read_object, sha256_file, sha256_json
-from sapo.models import load_model, load_tokenizer, read_base
-from sapo.parallel import is_main, shard
-from sapo.params import Params, check_task, load_params
-from sapo.prompts import PromptEncoder
-from sapo.provenance import write_provenance
-from sapo.records import WEIGHTS, training_record
-from sapo.stage import run, versions
-from sapo.tasks import load_task
-from sapo.training import Trained, forget_checkpoints, new_lora, train_task
-
-SCALARS = ("loss", "grad_norm", "learning_rate")
+from sapo.artifacts.base_model import read_base
+from sapo.artifacts.chosen_prompt import prompt_sha256, read_prompt
+from sapo.artifacts.lineage import BaseOfAdapter, Learned, Lineage, model_folder, weights_path
+from sapo.artifacts.provenance import write_provenance
+from sapo.artifacts.run_record import TrainingRecord, training_record
+from sapo.artifacts.task import load_task
+from sapo.artifacts.versions import versions
+from sapo.config import BASE, Params, load_params
+from sapo.runtime.command import run
+from sapo.runtime.files import sha256_file, sha256_json
+from sapo.runtime.outputs import output_folder
+from sapo.runtime.processes import is_main
 
 
-def train(name: str) -> None:
+def train(task: str) -> None:
+    """Train a new LoRA for the task on top of those of earlier tasks."""
+    from sapo.lora.current import current_adapter, current_model
+    from sapo.lora.stack import check_continues, save_adapter, stack
+    from sapo.models.devices import device, shard
+    from sapo.models.load import load_tokenizer
+    from sapo.prompts.encoder import PromptEncoder
+    from sapo.training.card import model_card
+    from sapo.training.checkpoints import forget_checkpoints
+    from sapo.training.curves import write_curves
+    from sapo.training.loop import train_task
+    from sapo.training.new_lora import new_lora
+
     params = load_params()
-    check_task(params, name)
-    position = params.sequence.order.index(name)
-    after = params.sequence.tasks[name].after
-    seed = params.seed + position  # another start and row order for each task
-    task, base, chosen = load_task(f"data/tasks/{name}"), read_base("models/base"), f"data/prompts/{name}.json"
-    prompt = read_object(chosen, task=str, after=str, selector=str, instruction=str, original=str, suffix=str, language=str)
-    expected = {"task": name, "after": after, "original": task.instruction, "suffix": task.suffix, "language": task.language}
-    if odd := [key for key, value in expected.items() if prompt[key] != value]:
-        raise DataError(f"{chosen} is of another run, see its {', '.join(odd)}: run `dvc repro` for this task")
+    before = params.sequence.before(task)
+    after = before[-1] if before else BASE
+    seed = params.seed + len(before)  # another start and row order for each task
+    about, base = load_task(task), read_base()
+    chosen = read_prompt(about, after)
+    prompt = chosen.text
 
-    # The model as it is now: earlier tasks' updates folded into the weights, so a step costs the same for every task.
-    tokenizer = load_tokenizer("models/base")
-    model = load_model("models/base", params.model.dtype, "cpu" if params.launch.shard else None)
-    learned_before = params.sequence.order[:position]
-    previous = load_adapter(Path("models") / after, base["fingerprint"], learned_before) if after != "base" else None
+    # The model as it is now, with earlier updates in its weights: a step costs the same for every task
+    previous = current_adapter(before)
     if previous:
-        check_continues(previous, params.lora, params.model.target_modules, Path("models") / after)
-        fold(model, previous)
-    adapted = new_lora(model, params.lora, params.model.target_modules, seed)
+        check_continues(previous, params.lora, params.model.target_modules, model_folder(after))
+    model = new_lora(current_model(params, previous), params.lora, params.model.target_modules, seed)
     if params.launch.shard:
         shard(model)
+    encoder = PromptEncoder(load_tokenizer(), params.prompt.max_tokens, params.model.template_options)
+    rows = encoder.encode(prompt.instruction, prompt.suffix, prompt.language, about.train, answers=True)
 
-    encoder = PromptEncoder(tokenizer, params.prompt.max_tokens, params.model.template_options)
-    rows = encoder.encode(prompt["instruction"], prompt["suffix"], prompt["language"], task.train, answers=True)
-
-    # Checkpoints stay outside the outputs, under a key of all inputs: a run that was killed goes on, another one starts anew,
-    # and so does one under other code or libraries.
-    inputs = [
-        params.model_dump(include={"seed", "lora", "train", "prompt", "model"}),
-        params.method.orthogonal_weight,
-        prompt,
-        base,
-    ]
-    inputs += [sha256_file(f"data/tasks/{name}/train.jsonl"), sha256_file(f"models/{after}/{WEIGHTS}") if previous else None]
-    inputs += [versions(), [sha256_file(path) for path in sorted(Path(__file__).parent.glob("**/*.py"))]]
-    checkpoints = Path(".checkpoints") / f"{name}-{sha256_json(inputs)[:16]}"
+    start = weights_path(after) if previous else None
+    record = training_record(
+        params, base.fingerprint, start, task, prompt, selector=chosen.selector, device=device().type
+    )
+    checkpoints = checkpoint_folder(task, record, params)
     trained = train_task(
-        adapted,
+        model,
         rows,
         train=params.train,
         seed=seed,
@@ -69,47 +62,51 @@ def train(name: str) -> None:
         earlier_a=previous.a if previous else {},
         orthogonal_weight=params.method.orthogonal_weight,
     )
-
     if not is_main():
         return
-    learned: list[dict[str, Any]] = previous.lineage["tasks"] if previous else []
-    start = Path("models") / after / WEIGHTS if previous else None
-    record = training_record(params, base["fingerprint"], start, Path("data/tasks") / name, prompt)
-    learned = [*learned, {"task": name, "prompt": prompt, "rows": len(rows), "run": record, "history": trained.history}]
-    lineage = lineage_of(params, base) | {"tasks": learned}
-    with output_folder(Path("models") / name) as folder:
+
+    learned = Learned(
+        task=task,
+        prompt=prompt,
+        original=chosen.original,
+        selector=chosen.selector,
+        selection=prompt_sha256(task),
+        rows=len(rows),
+        run=record,
+        history=trained.history,
+    )
+    lineage = Lineage(
+        base=BaseOfAdapter(name=base.name, id=base.id, revision=base.revision, fingerprint=base.fingerprint),
+        seed=params.seed,
+        method=params.method,
+        lora=params.lora,
+        train=params.train,
+        prompt=params.prompt,
+        sequence=params.sequence.name,
+        template_options=params.model.template_options,
+        dtype=params.model.dtype,
+        versions=versions(),
+        tasks=[*(previous.lineage.tasks if previous else []), learned],
+    )
+    with output_folder(model_folder(task)) as folder:
         tensors = stack(previous, trained.state)
-        save_adapter(folder, tensors, params.lora, params.model.target_modules, lineage, model_card(lineage))
-        write_scalars(Path("plots/train") / name, trained)  # when nothing can be wrong with the adapter any more
-    write_provenance(f"metrics/provenance/train-{name}.json", params, rows=len(rows), steps=len(trained.history))
+        save_adapter(folder, tensors, params.model.target_modules, lineage, model_card(lineage))
+        write_curves(task, trained.history)  # when nothing can be wrong with the adapter any more
+    write_provenance("train", task, params, rows=len(rows), steps=len(trained.history))
     forget_checkpoints(checkpoints)
-    print(f"{name}: loss {trained.history[0]['loss']:.3f} -> {trained.history[-1]['loss']:.3f}, saved with its {LINEAGE}")
+    print(
+        f"{task}: loss {trained.history[0].loss:.3f} -> {trained.history[-1].loss:.3f}, saved in {model_folder(task)}"
+    )
 
 
-def lineage_of(params: Params, base: dict[str, Any]) -> dict[str, Any]:
-    """What the adapter's numbers depend on, beside the tasks it has learned."""
-    return {
-        "base": {key: base[key] for key in ("name", "id", "revision", "fingerprint")},
-        **params.model_dump(include={"seed", "method", "lora", "train", "prompt"}),
-        "sequence": params.sequence.name,
-        "template_options": params.model.template_options,
-        "dtype": params.model.dtype,
-        "versions": versions(),
-    }
+def checkpoint_folder(task: str, record: TrainingRecord, params: Params) -> Path:
+    """Outside the outputs, under a key of all inputs: a training that was killed goes on, one with other settings, code or
 
-
-def write_scalars(folder: Path, trained: Trained) -> None:
-    """The training curves as DVCLive writes them, one file a scalar, step by step."""
-    from dvclive import Live  # not above: it takes a second, in which this stage would not see that DVC was killed
-
-    with tempfile.TemporaryDirectory() as scratch, output_folder(folder) as target:
-        with Live(scratch, dvcyaml=None, save_dvc_exp=False, report=None) as live:
-            for entry in trained.history:
-                live.step = int(entry["step"])
-                for name in SCALARS:
-                    live.log_metric(name, entry[name])
-        for name in SCALARS:
-            shutil.copyfile(Path(scratch) / f"plots/metrics/{name}.tsv", target / f"{name}.tsv")
+    libraries starts anew.
+    """
+    settings = params.model_dump(include={"lora", "train", "prompt", "model"})
+    code = [sha256_file(path) for path in sorted(Path(__file__).parent.glob("**/*.py"))]
+    return Path(".checkpoints") / f"{task}-{sha256_json([record.model_dump(), settings, code])[:16]}"
 
 
 if __name__ == "__main__":

@@ -10,10 +10,11 @@ import yaml
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from laboratory import REPOSITORY, copy_of, experiment, new_project
-from sapo.models import load_model, load_tokenizer, make_base
-from sapo.params import Lora, Model, Train
-from sapo.prompts import PromptEncoder
-from sapo.tasks import Example
+from sapo.models.load import load_model, load_tokenizer
+from sapo.models.make import make_base
+from sapo.config import Lora, Model, Train
+from sapo.prompts.encoder import PromptEncoder
+from sapo.artifacts.task import Example
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

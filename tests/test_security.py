@@ -27,19 +27,23 @@ from markdown_it import MarkdownIt
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState
 
 from sapo import figures
-from sapo.adapters import load_adapter, save_adapter
-from sapo.benchmarks.catalog import catalog
-from sapo.cards import model_card
-from sapo.environment import HUB, OPENAI
-from sapo.files import DataError, read_yaml, write_json
-from sapo.models import load_model, load_tokenizer, make_base, read_base
-from sapo.params import Lora, Model, Paraphrase, Train, check_task, load_params
-from sapo.paraphrases import api
-from sapo.paraphrases.api import from_api
-from sapo.prompts import PromptEncoder
-from sapo.stage import run
-from sapo.tasks import Example, Task
-from sapo.training import new_lora, train_task
+from sapo.lora.stack import load_adapter, save_adapter
+from sapo.data.catalog import catalog
+from sapo.training.card import model_card
+from sapo.runtime.keys import HUB, OPENAI
+from sapo.runtime.errors import DataError
+from sapo.runtime.files import read_yaml
+from sapo.runtime.outputs import write_json
+from sapo.models.load import load_model, load_tokenizer
+from sapo.models.make import make_base
+from sapo.artifacts.base_model import read_base
+from sapo.config import Lora, Model, Paraphrase, Train, check_task, load_params
+from sapo.candidates import api
+from sapo.candidates.api import from_api
+from sapo.prompts.encoder import PromptEncoder
+from sapo.runtime.command import run
+from sapo.artifacts.task import Example, Task
+from sapo.training.loop import new_lora, train_task
 
 REPOSITORY = Path(__file__).parent.parent
 KEY = "canary-openai-7f3a9c1e5b2d"

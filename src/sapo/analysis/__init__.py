@@ -1,0 +1,1 @@
+"""From scores to conclusions: metrics, intervals, comparisons, figures."""

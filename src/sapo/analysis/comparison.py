@@ -1,0 +1,187 @@
+"""Runs of the pipeline at Git revisions and DVC experiments, brought together by method: what tools/compare.py shows."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sapo.analysis.intervals import (
+    Estimate,
+    Table,
+    over_seeds,
+    row_intervals,
+    row_tables,
+    rows_difference,
+    seeds_difference,
+)
+from sapo.artifacts.scores import Kind, RowScores, rows_path
+from sapo.artifacts.summary import SUMMARY, Summary
+from sapo.config import BASE
+from sapo.runtime.errors import ArtifactError, DataError
+from sapo.runtime.files import parse_yaml
+
+# Settings that tell no runs apart: the seed, and what changes time and memory alone
+ALIKE = {"seed", "launch", "batch_tokens", "checkpoints", "gradient_checkpointing", "concurrency"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: metrics/cl.json, its settings (dotted name -> value), and prompt -> row scores, where these can be had."""
+
+    name: str
+    summary: Summary
+    settings: dict[str, Any]
+    rows: dict[Kind, Table] | None
+
+    def value(self, name: str, metric: str, kind: Kind) -> float:
+        """One continual-learning metric. Raises DataError when it is missing."""
+        try:
+            return self.summary.values(metric, kind)[name]
+        except KeyError:
+            raise DataError(
+                f"{self.name}: {SUMMARY} has no {name} of {metric} under the {kind} prompt"
+            ) from None
+
+
+def read_run(name: str) -> Run:
+    """The run at a Git revision or of a DVC experiment, or in the `workspace`.
+
+    Row scores come from DVC's cache or remote; without them a run has its metrics alone. Raises DataError for anything else.
+    """
+    where = "" if name == "workspace" else f"{name}: "
+    params = parse_yaml(_read("params.yaml", name), f"{where}params.yaml")
+    try:
+        order = list(params["sequence"]["tasks"])
+    except (KeyError, TypeError):
+        raise DataError(f"{where}params.yaml names no tasks under sequence") from None
+    summary = Summary.parse(_read(str(SUMMARY), name), f"{where}{SUMMARY}")
+    path = rows_path(order[-1])
+    try:
+        text = _read(str(path), name)
+    except DataError:
+        rows = None
+    else:
+        lines = [
+            RowScores.parse(line, f"{where}{path}, line {n}") for n, line in enumerate(text.splitlines(), 1)
+        ]
+        rows = row_tables(lines, [BASE, *order], order, f"{where}{path}")
+    return Run(name, summary, _settings(params), rows)
+
+
+def _read(path: str, revision: str) -> str:
+    if revision == "workspace":
+        if not Path(path).is_file():
+            raise ArtifactError(f"{path} is missing")
+        return Path(path).read_text(encoding="utf-8")
+    from dvc import api
+    from dvc.exceptions import DvcException
+    from scmrepo.exceptions import SCMError
+
+    try:
+        return str(api.read(path, rev=revision))
+    except (DvcException, SCMError, OSError) as error:
+        raise DataError(f"{revision}: {path} cannot be read: {error or type(error).__name__}") from error
+
+
+def _settings(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in params.items():
+        if key not in ALIKE:
+            flat |= (
+                _settings(value, f"{prefix}{key}.")
+                if isinstance(value, dict) and value
+                else {prefix + key: value}
+            )
+    return flat
+
+
+@dataclass(frozen=True)
+class Group:
+    """The runs of one method (and of the same other settings), by seed."""
+
+    label: str
+    runs: dict[int, Run]
+
+    def mean(self, name: str, metric: str, kind: Kind) -> Estimate:
+        """Over seeds where there are several, else the one run's value with the interval over its test rows, if any."""
+        values = [run.value(name, metric, kind) for run in self.runs.values()]
+        (first, *others) = self.runs.values()
+        if others or first.rows is None:
+            return over_seeds(values)
+        low, high = (
+            math.nan if end is None else end for end in row_intervals(first.rows[kind])[1][metric][name]
+        )
+        return Estimate(values[0], low, high)
+
+
+def grouped(runs: Sequence[Run]) -> list[Group]:
+    """One group a method, in the order of the runs; settings that differ elsewhere are part of its label.
+
+    A run that is there twice counts once. Raises DataError for runs that were tested on different rows, and for two of one
+    method and seed with different results.
+    """
+    for run in runs:
+        for field in ("sequence", "test_fingerprint"):
+            first, other = getattr(runs[0].summary, field), getattr(run.summary, field)
+            if first != other:
+                raise DataError(
+                    f"{runs[0].name} and {run.name} cannot be compared: their {field} is {first!r:.14} and {other!r:.14}"
+                )
+    found: dict[str, dict[int, Run]] = {}
+    for run in runs:
+        seeds = found.setdefault(_label(run, runs), {})
+        seed = run.summary.seed
+        if seed in seeds and seeds[seed].summary != run.summary:
+            raise DataError(
+                f"{seeds[seed].name} and {run.name} are both {_label(run, runs)} with seed {seed}, but differ: name one of them"
+            )
+        seeds.setdefault(seed, run)
+    return [Group(label, seeds) for label, seeds in found.items()]
+
+
+def _label(run: Run, runs: Sequence[Run]) -> str:
+    """The method's name and every setting that tells the run from others; a method's or model's own, from others of its name."""
+    parts = [run.summary.method]
+    for key, value in run.settings.items():
+        name = f"{key.partition('.')[0]}.name"
+        peers = [other for other in runs if key == name or other.settings.get(name) == run.settings.get(name)]
+        if key != "method.name" and any(other.settings.get(key) != value for other in peers):
+            parts.append(f"{key}={value}")
+    return " ".join(parts)
+
+
+def difference(
+    a: Group, b: Group, names: Sequence[str], metric: str, kind: Kind
+) -> tuple[dict[str, dict[str, Estimate]], list[str]]:
+    """a - b in every way that the runs allow: over which variation -> name -> estimate; and why others are not there."""
+    tests: dict[str, dict[str, Estimate]] = {}
+    notes = []
+    common = sorted(a.runs.keys() & b.runs.keys())
+    mine, theirs = ([group.runs[seed] for seed in common] for group in (a, b))
+    tables = [(one.rows, other.rows) for one, other in zip(mine, theirs, strict=True)]
+    pairs = [(one[kind], other[kind]) for one, other in tables if one is not None and other is not None]
+    if common and len(pairs) == len(common):
+        tests["test rows"] = rows_difference([one for one, _ in pairs], [other for _, other in pairs])[metric]
+    elif common:
+        notes.append("row scores are missing (`dvc pull`, or run again): nothing over test rows.")
+
+    def values(runs: Iterable[Run], name: str) -> list[float]:
+        return [run.value(name, metric, kind) for run in runs]
+
+    if len(common) > 1:
+        tests[f"{len(common)} seeds, paired"] = {
+            name: over_seeds(np.subtract(values(mine, name), values(theirs, name)).tolist()) for name in names
+        }
+    elif not common and min(len(a.runs), len(b.runs)) > 1:
+        tests[f"{len(a.runs)} and {len(b.runs)} seeds"] = {
+            name: seeds_difference(values(a.runs.values(), name), values(b.runs.values(), name))
+            for name in names
+        }
+    else:
+        notes.append(
+            "fewer than two seeds to compare: a difference over test rows is one of these trainings, not of the methods."
+        )
+    return tests, notes

@@ -1,0 +1,212 @@
+"""The report's figures (matplotlib, PNG): legible at 800 pixels' width, told apart without colour vision."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
+
+from sapo.analysis.answer_metrics import METRICS
+from sapo.analysis.intervals import ALONE
+from sapo.analysis.tables import Line
+from sapo.artifacts.scores import StageScores
+from sapo.artifacts.summary import Summary
+from sapo.runtime.outputs import write_bytes
+
+# Okabe and Ito's palette (2008), with a marker each for prints in grey
+COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000"]
+MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
+plt.rcParams["text.parse_math"] = False  # a name with two $ is a name, not a formula
+LABELS = {name: metric.label for name, metric in METRICS.items()}
+
+COVERED = "[ ]: 95 % interval over the choice of test rows; other seeds are not in it"
+
+
+def _save(figure: Figure, path: Path, title: str) -> None:
+    figure.suptitle(title, fontsize=11)
+    drawn = io.BytesIO()
+    figure.savefig(
+        drawn, format="png", dpi=110, metadata={"Software": None}
+    )  # the same numbers give the same bytes
+    write_bytes(path, drawn.getvalue())
+    plt.close(figure)
+
+
+def caption(summary: Summary, names: Sequence[str]) -> str:
+    """A line a metric: each value and its interval, and a last one that says what the intervals cover."""
+    lines, alone = [], []
+    for metric, label in LABELS.items():
+        values, intervals = summary.values(metric, "chosen"), summary.intervals(metric, "chosen")
+        shown = [
+            f"{name} {values[name]:.1f} [{', '.join('-' if e is None else f'{e:.1f}' for e in intervals[name])}]"
+            for name in names
+        ]
+        lines.append(f"{label}: {', '.join(shown)}")
+        if any(None not in intervals[name] and intervals[name][0] == intervals[name][1] for name in names):
+            alone = [ALONE]
+    return "\n".join([*lines, COVERED, *alone])
+
+
+def _style(index: int) -> dict[str, Any]:
+    return {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
+
+
+def matrix(path: Path, stages: Sequence[StageScores], order: Sequence[str], title: str) -> None:
+    """The task x task matrix, one panel a metric: a row a stage (the base model first), a column a task, percent."""
+    size = (2.6 + 0.95 * len(order) * len(LABELS), 1.9 + 0.62 * len(stages))
+    figure, axes = plt.subplots(1, len(LABELS), figsize=size, layout="constrained", sharey=True)
+    for axis, (metric, label) in zip(axes, LABELS.items(), strict=True):
+        values = [[one.scores[task][metric] for task in order] for one in stages]
+        image = axis.imshow(values, cmap="cividis", vmin=0, vmax=100, aspect="auto")
+        axis.set(title=label, xlabel="evaluated task")
+        axis.set_xticks(range(len(order)), order, rotation=20, ha="right")
+        axis.set_yticks(range(len(stages)), [one.stage for one in stages])
+        for i, line in enumerate(values):
+            for j, value in enumerate(line):
+                learned = i > j  # row 0 is the base model: task j is trained in row j + 1
+                colour = "white" if value < 55 else "black"
+                axis.text(
+                    j,
+                    i,
+                    f"{value:.0f}",
+                    ha="center",
+                    va="center",
+                    color=colour,
+                    fontweight="bold" if learned else "normal",
+                )
+                if i == j + 1:
+                    axis.add_patch(
+                        Rectangle(
+                            (j - 0.47, i - 0.47), 0.94, 0.94, fill=False, edgecolor="white", linewidth=2
+                        )
+                    )
+    axes[0].set_ylabel("model after stage")
+    figure.colorbar(image, ax=axes, label="score (%)")
+    _save(figure, path, f"{title}\nframed: just trained; bold: trained so far")
+
+
+def scores(
+    path: Path, stages: Sequence[StageScores], order: Sequence[str], intervals: np.ndarray, title: str
+) -> None:
+    """Each task's score over the stages, one panel a metric; a filled marker where the task has been trained.
+
+    intervals: (stages, tasks, metrics, 2), the ends of each score's bar; NaN for none.
+    """
+    figure, axes = plt.subplots(
+        1, len(LABELS), figsize=(5.5 * len(LABELS), 4.6), layout="constrained", sharey=True
+    )
+    for number, (axis, (metric, label)) in enumerate(zip(axes, LABELS.items(), strict=True)):
+        for index, task in enumerate(order):
+            values = np.array([one.scores[task][metric] for one in stages])
+            places = np.arange(len(stages)) + 0.09 * (
+                index - (len(order) - 1) / 2
+            )  # beside one another: bars would hide bars
+            bars = np.abs(intervals[:, index, number].T - values)
+            style = _style(index)
+            axis.errorbar(
+                places,
+                values,
+                bars,
+                fmt="none",
+                ecolor=style["color"],
+                elinewidth=1.3,
+                capsize=2.5,
+                alpha=0.6,
+            )
+            axis.plot(
+                places, values, label=task, markersize=7, markerfacecolor="white", linewidth=1.6, **style
+            )
+            axis.plot(places[index + 1 :], values[index + 1 :], linestyle="none", markersize=7, **style)
+        axis.set_xticks(range(len(stages)), [one.stage for one in stages], rotation=20, ha="right")
+        axis.set(title=label, xlabel="model after stage", ylim=(-3, 103))
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel("score (%)")
+    axes[-1].legend(title="evaluated task", loc="center left", bbox_to_anchor=(1.01, 0.5))
+    covered = COVERED.replace("[ ]", "bars")
+    _save(figure, path, f"{title}\nfilled marker: the task has been trained; {covered}")
+
+
+def candidates(path: Path, lines: Sequence[Line], order: Sequence[str], title: str) -> None:
+    """Every candidate's loss before its task was trained, a panel with its own scale a task; the chosen one is ringed."""
+    figure, axes = plt.subplots(
+        len(order), 1, figsize=(8, 1.3 + 0.95 * len(order)), layout="constrained", squeeze=False
+    )
+    for axis, task in zip(axes[:, 0], order, strict=True):
+        own = [row for row in lines if row["task"] == task]
+        every = max((row["rows"] for row in own), default=0)
+        _dots(
+            axis,
+            [row for row in own if row["candidate"] > 0 and row["rows"] == every],
+            "paraphrase",
+            marker="o",
+            s=46,
+            color="#56B4E9",
+            edgecolor="#0072B2",
+        )
+        dropped = [row for row in own if row["rows"] < every]
+        if dropped:
+            _dots(
+                axis, dropped, "dropped by the search:\nmean of fewer rows", marker="x", s=40, color="#666666"
+            )
+        _dots(
+            axis, [row for row in own if row["candidate"] == 0], "original", marker="s", s=62, color="#D55E00"
+        )
+        _dots(
+            axis,
+            [row for row in own if row["chosen"]],
+            "chosen",
+            marker="o",
+            s=230,
+            color="none",
+            edgecolor="black",
+            linewidth=1.8,
+        )
+        if not own:
+            axis.text(0.5, 0.5, "no candidate was scored", ha="center", va="center", transform=axis.transAxes)
+        axis.set_yticks([0], [task])
+        axis.set_ylim(-1, 1)
+        axis.grid(axis="x", alpha=0.3)
+        axis.margins(x=0.06)
+    axes[-1, 0].set_xlabel(
+        "loss of the task's rows before training on it (nats a token); each task has its own scale"
+    )
+    found = {
+        label: handle
+        for axis in axes[:, 0]
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(found.values(), found.keys(), loc="outside right center")
+    _save(figure, path, f"{title}\ncandidate instructions")
+
+
+def _dots(axis: Axes, lines: Sequence[Line], label: str, **style: Any) -> None:
+    axis.scatter([row["loss"] for row in lines], [0] * len(lines), label=label, zorder=3, **style)
+
+
+def training(path: Path, lines: Sequence[Line], order: Sequence[str], title: str) -> None:
+    """Each task's training loss at every optimiser step."""
+    figure, axis = plt.subplots(figsize=(8, 4.2), layout="constrained")
+    for index, task in enumerate(order):
+        own = [row for row in lines if row["task"] == task]
+        axis.plot(
+            [row["step"] for row in own],
+            [row["loss"] for row in own],
+            label=task,
+            markersize=4,
+            linewidth=1.4,
+            **_style(index),
+        )
+    axis.set(xlabel="optimiser step", ylabel="loss (nats a token)", ylim=(0, None))
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.grid(alpha=0.3)
+    axis.legend(title="task")
+    _save(figure, path, f"{title}\ntraining loss")

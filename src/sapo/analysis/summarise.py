@@ -1,0 +1,35 @@
+"""The continual-learning metrics of a run, each with its interval over test rows."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from sapo.analysis.answer_metrics import METRICS
+from sapo.analysis.continual import continual_metrics
+from sapo.analysis.intervals import Table, check_means, row_intervals
+from sapo.artifacts.scores import Kind, StageScores
+from sapo.runtime.errors import OtherRunError
+
+
+def summarise(
+    stages: Sequence[StageScores], order: Sequence[str], kind: Kind, table: Table, where: str
+) -> tuple[dict[str, Any], np.ndarray]:
+    """METRIC and METRIC_interval: continual-learning metrics, to 1e-4. And each score's interval: (stages, tasks, metrics, 2).
+
+    table: the row scores, which must have the stages' means; where: their file. A missing score is an OtherRunError that names it.
+    """
+    try:
+        matrices = {
+            metric: [[one.under(kind)[task][metric] for task in order] for one in stages]
+            for metric in METRICS
+        }
+    except KeyError as error:
+        raise OtherRunError(f"the scores under the {kind} prompt lack {error}") from error
+    values = {
+        metric: {name: round(value, 4) for name, value in continual_metrics(zero, matrix).items()}
+        for metric, (zero, *matrix) in matrices.items()
+    }
+    check_means(table, stages, kind, where)
+    cells, intervals = row_intervals(table)
+    return values | {f"{metric}_interval": of for metric, of in intervals.items()}, cells

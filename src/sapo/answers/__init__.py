@@ -1,0 +1,1 @@
+"""What the model answers: greedy generation here, or in vLLM."""

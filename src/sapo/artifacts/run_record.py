@@ -1,0 +1,177 @@
+"""What decides a number, recorded beside it: equal runs give equal records, and nothing in them names a machine or a time."""
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from sapo.artifacts.schema import Part
+from sapo.artifacts.task import about_path, read_about, split_path
+from sapo.artifacts.versions import versions
+from sapo.config import Params, Prompt
+from sapo.runtime.files import sha256_file, sha256_json
+
+EFFORT = {"batch_tokens", "checkpoints", "gradient_checkpointing"}  # change memory and time, not results
+
+Settings = dict[str, JsonValue]  # a section of the settings without what changes no result
+
+
+class PromptText(Part):
+    """What a task is asked with, beside a row's text."""
+
+    instruction: str
+    suffix: str
+    language: str
+
+    @property
+    def sha256(self) -> str:
+        return sha256_json([self.instruction, self.suffix, self.language])
+
+
+class Reading(Part):
+    """The settings that decide how any model reads any row."""
+
+    prompt: Prompt
+    dtype: str
+    template_options: dict[str, bool | str]
+
+
+class AnswerSettings(Reading):
+    evaluate: Settings
+
+
+class SelectionSettings(Reading):
+    selection: Settings
+
+
+class TrainingSettings(Reading):
+    selector: str
+    orthogonal_weight: float
+    lora: Settings
+    train: Settings
+    target_modules: list[str]
+
+
+class TestedTask(Part):
+    """rows: test rows. test, about: sha256 of test.jsonl and task.json. prompt: that of the PromptText it was asked with."""
+
+    rows: int
+    test: str
+    about: str
+    prompt: str
+
+
+class AnswersRecord(Part):
+    """What decides the answers of one stage. base: fingerprint of the base model. adapter: sha256 of its weights, if any."""
+
+    base: str
+    adapter: str | None
+    settings: AnswerSettings
+    tasks: dict[str, TestedTask]
+    versions: dict[str, str]
+    device: str
+
+    @property
+    def data_fingerprint(self) -> str:
+        """What all test rows together are told apart by."""
+        return sha256_json({task: [about.test, about.about] for task, about in self.tasks.items()})
+
+
+class SelectionRecord(Part):
+    """What decides the losses of a task's candidates. adapter: the weights that they were measured under, if any."""
+
+    base: str
+    adapter: str | None
+    train: str  # sha256 of train.jsonl
+    settings: SelectionSettings
+    versions: dict[str, str]
+    device: str
+
+
+class TrainingRecord(Part):
+    """What decides one task's training. started_from: sha256 of the weights that it started from, if any."""
+
+    base: str
+    started_from: str | None
+    train: str  # sha256 of train.jsonl
+    prompt: str  # that of the PromptText
+    seed: int
+    settings: TrainingSettings
+    versions: dict[str, str]
+    device: str
+
+
+def answers_record(
+    params: Params, base: str, adapter: Path | None, asked: Mapping[str, PromptText], device: str
+) -> AnswersRecord:
+    """The record of answers to every task in `asked`. base: the model's fingerprint. adapter: file of weights, if any."""
+    engine = {"vllm": version("vllm")} if params.evaluate.engine == "vllm" else {}
+    return AnswersRecord(
+        base=base,
+        adapter=_sha256(adapter),
+        settings=AnswerSettings(**dict(reading(params)), evaluate=params.evaluate.model_dump(exclude=EFFORT)),
+        tasks={task: _tested(task, prompt) for task, prompt in asked.items()},
+        versions=versions() | engine,
+        device=device,
+    )
+
+
+def selection_record(
+    params: Params, base: str, adapter: Path | None, task: str, device: str
+) -> SelectionRecord:
+    """The record of the losses of `task`'s candidates. base: the model's fingerprint. adapter: file of weights, if any."""
+    return SelectionRecord(
+        base=base,
+        adapter=_sha256(adapter),
+        train=sha256_file(split_path(task, "train")),
+        settings=SelectionSettings(
+            **dict(reading(params)), selection=params.selection.model_dump(exclude=EFFORT)
+        ),
+        versions=versions(),
+        device=device,
+    )
+
+
+def training_record(
+    params: Params, base: str, start: Path | None, task: str, prompt: PromptText, selector: str, device: str
+) -> TrainingRecord:
+    """The record of `task`'s training. base: the model's fingerprint. start: file of the weights before it, if any."""
+    settings = TrainingSettings(
+        **dict(reading(params)),
+        selector=selector,
+        orthogonal_weight=params.method.orthogonal_weight,
+        lora=params.lora.model_dump(),
+        train=params.train.model_dump(exclude=EFFORT),
+        target_modules=params.model.target_modules,
+    )
+    return TrainingRecord(
+        base=base,
+        started_from=_sha256(start),
+        train=sha256_file(split_path(task, "train")),
+        prompt=prompt.sha256,
+        seed=params.seed,
+        settings=settings,
+        versions=versions(),
+        device=device,
+    )
+
+
+def reading(params: Params) -> Reading:
+    """The settings of `params` that decide how a model reads rows."""
+    return Reading(
+        prompt=params.prompt, dtype=params.model.dtype, template_options=params.model.template_options
+    )
+
+
+def _sha256(path: Path | None) -> str | None:
+    return sha256_file(path) if path else None
+
+
+def _tested(task: str, prompt: PromptText) -> TestedTask:
+    return TestedTask(
+        rows=read_about(task).splits["test"].rows,
+        test=sha256_file(split_path(task, "test")),
+        about=sha256_file(about_path(task)),
+        prompt=prompt.sha256,
+    )

@@ -1,0 +1,80 @@
+"""metrics/scores/STAGE.json and metrics/rows/STAGE.jsonl: the scores of all tasks after each stage so far, means and rows."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ConfigDict
+
+from sapo.artifacts.run_record import AnswersRecord
+from sapo.artifacts.schema import Artifact, Part
+from sapo.runtime.errors import OtherRunError
+from sapo.runtime.outputs import write_json, write_jsonl
+
+Kind = Literal[
+    "chosen", "original"
+]  # a task is asked with the instruction it was trained with, or with its own
+TaskScores = dict[str, dict[str, float]]  # task -> metric -> mean over the test rows, percent
+
+
+class StageScores(Part):
+    """The scores of all tasks after one stage; `scores` under the chosen prompts."""
+
+    stage: str
+    scores: TaskScores
+    scores_original_prompt: TaskScores
+    run: AnswersRecord
+
+    def under(self, kind: Kind) -> TaskScores:
+        return self.scores if kind == "chosen" else self.scores_original_prompt
+
+
+class Scores(Artifact):
+    stages: list[StageScores]  # the base model first
+
+
+class RowScores(Artifact):
+    """A line: the score of every test row of a task after a stage, metric -> percent, in the order of test.jsonl.
+
+    There is no line for `original` where both prompts are the same.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, list[float]]
+    stage: str
+    task: str
+    prompt: Kind
+
+    @property
+    def metrics(self) -> dict[str, list[float]]:
+        return self.__pydantic_extra__
+
+
+def scores_path(stage: str) -> Path:
+    return Path("metrics/scores") / f"{stage}.json"
+
+
+def rows_path(stage: str) -> Path:
+    return Path("metrics/rows") / f"{stage}.jsonl"
+
+
+def write_scores(stage: str, stages: Sequence[StageScores], rows: Sequence[RowScores]) -> None:
+    """Write means and rows of the stages up to and with `stage`."""
+    write_jsonl(rows_path(stage), (line.content() for line in rows))
+    write_json(scores_path(stage), Scores(stages=list(stages)).content())
+
+
+def read_scores(stage: str, expected: Sequence[str]) -> list[StageScores]:
+    """The scores up to `stage`. Raises OtherRunError where they are not those of the stages `expected`, in their order."""
+    path = scores_path(stage)
+    stages = Scores.read(path).stages
+    if (found := [one.stage for one in stages]) != list(expected):
+        raise OtherRunError(
+            f"{path} holds the stages {', '.join(found) or 'none'}, expected {', '.join(expected)}"
+        )
+    return stages
+
+
+def read_rows(stage: str) -> list[RowScores]:
+    """The row scores up to `stage`."""
+    return list(RowScores.read_lines(rows_path(stage)))

@@ -1,0 +1,59 @@
+"""metrics/cl.json: the continual-learning metrics of a run with their intervals, and what was run on what."""
+
+from pathlib import Path
+
+from pydantic import ConfigDict
+
+from sapo.artifacts.schema import Artifact, Part
+from sapo.artifacts.scores import Kind
+from sapo.runtime.outputs import write_json
+
+SUMMARY = Path("metrics/cl.json")
+
+# AP, BWT ... -> percent, or both ends of an interval (null where nothing can be said)
+Numbers = dict[str, float] | dict[str, list[float | None]]
+
+
+class Metrics(Part):
+    """METRIC: its values; METRIC_interval: their intervals."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Numbers]
+
+
+class Summary(Artifact):
+    """METRIC and METRIC_interval, under the chosen prompts, stand beside these fields."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Numbers]
+    method: str
+    model: str
+    seed: int
+    sequence: str
+    original_prompt: Metrics
+    test_rows: dict[str, int]
+    test_fingerprint: str
+    base_fingerprint: str
+    dtype: str
+    device: str
+    versions: dict[str, str]
+
+    def values(self, metric: str, kind: Kind) -> dict[str, float]:
+        """AP, BWT ... of a metric. Raises KeyError for one that the file does not have."""
+        return {
+            name: value for name, value in self._numbers(metric, kind).items() if isinstance(value, float)
+        }
+
+    def intervals(self, metric: str, kind: Kind) -> dict[str, list[float | None]]:
+        """The ends of the intervals of `values`."""
+        return {
+            name: ends
+            for name, ends in self._numbers(f"{metric}_interval", kind).items()
+            if isinstance(ends, list)
+        }
+
+    def _numbers(self, name: str, kind: Kind) -> Numbers:
+        return (self if kind == "chosen" else self.original_prompt).__pydantic_extra__[name]
+
+    def write(self) -> None:
+        write_json(SUMMARY, self.content())

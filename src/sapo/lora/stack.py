@@ -1,0 +1,166 @@
+"""The LoRA stack: one new LoRA a task, all of them kept in ONE standard PEFT adapter of rank t * r after t tasks.
+
+The blocks lie behind one another in A (rows) and B (columns), so B @ A is the sum over the tasks' updates; alpha grows
+with the rank, so the scaling alpha / r never changes.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from sapo.artifacts.lineage import WEIGHTS, Lineage, read_lineage
+from sapo.config import Lora
+from sapo.runtime.errors import ArtifactError, DataError, OtherRunError
+from sapo.runtime.files import read_json
+from sapo.runtime.outputs import write_json
+
+CONFIG = "adapter_config.json"  # PEFT's name
+OUTER = "base_model.model."  # what PEFT puts before the name of an adapted module
+
+
+class PeftConfig(BaseModel):
+    """What is read of PEFT's adapter_config.json."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+    r: int
+    lora_alpha: float
+    target_modules: list[str]
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A saved adapter: A (rank, in) and B (out, rank) of each module in float32, its scaling, and how it came to be.
+
+    `target_modules`: the last part of the names of all modules that it must adapt.
+    """
+
+    a: dict[str, Tensor]
+    b: dict[str, Tensor]
+    rank: int
+    scaling: float
+    lineage: Lineage
+    target_modules: Sequence[str]
+
+
+def load_adapter(folder: Path, base_fingerprint: str, tasks: Sequence[str] | None = None) -> Adapter:
+    """Read an adapter of this project.
+
+    Raises ArtifactError for a damaged one, one of another base model, and one that has not learned `tasks` in their order.
+    """
+    lineage = read_lineage(folder, tasks)
+    if lineage.base.fingerprint != base_fingerprint:
+        raise OtherRunError(
+            f"{folder} was trained on base model {lineage.base.name} ({lineage.base.fingerprint:.12}), "
+            f"but models/base is another ({base_fingerprint:.12})"
+        )
+    config = _peft_config(folder / CONFIG)
+    try:
+        tensors = load_file(folder / WEIGHTS)
+    except (SafetensorError, OSError) as error:
+        raise ArtifactError(f"{folder / WEIGHTS} cannot be read: {error}") from error
+    a, b = (
+        {_module(key): t.float() for key, t in tensors.items() if f".{side}." in key}
+        for side in ("lora_A", "lora_B")
+    )
+    _check_tensors(folder / WEIGHTS, a, b, len(tensors), config.r)
+    return Adapter(a, b, config.r, config.lora_alpha / config.r, lineage, config.target_modules)
+
+
+def _peft_config(path: Path) -> PeftConfig:
+    try:
+        config = PeftConfig.model_validate(read_json(path))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise ArtifactError(f"{path}: {'.'.join(map(str, first['loc'])) or 'it'}: {first['msg']}") from None
+    except DataError as error:
+        raise ArtifactError(str(error)) from None
+    if config.r < 1 or not 0 < config.lora_alpha < math.inf:
+        raise ArtifactError(f"{path}: r = {config.r} and lora_alpha = {config.lora_alpha} must be above 0")
+    return config
+
+
+def _check_tensors(
+    path: Path, a: Mapping[str, Tensor], b: Mapping[str, Tensor], count: int, rank: int
+) -> None:
+    """Refuse (ArtifactError) what is not one finite A and B of `rank` for each module; count: tensors in the file."""
+    if a.keys() != b.keys() or len(a) + len(b) != count or not a:
+        odd = sorted(a.keys() ^ b.keys()) or ["other tensors"]
+        raise ArtifactError(f"{path} must hold one A and one B of every module: see {', '.join(odd):.200}")
+    for name in a:
+        if a[name].ndim != 2 or b[name].ndim != 2 or not len(a[name]) == b[name].shape[1] == rank:
+            shapes = f"A {list(a[name].shape)}, B {list(b[name].shape)}"
+            raise ArtifactError(f"{path}: {name} has {shapes}, {CONFIG} says rank {rank}")
+        if not (torch.isfinite(a[name]).all() and torch.isfinite(b[name]).all()):
+            raise ArtifactError(f"{path}: {name} holds NaN or infinity")
+
+
+def check_continues(adapter: Adapter, lora: Lora, target_modules: Sequence[str], folder: Path) -> None:
+    """Refuse (OtherRunError) to stack a LoRA of these settings on an adapter of others: one rank and one scaling hold for all."""
+    rank = adapter.rank / len(adapter.lineage.tasks)
+    if (rank, adapter.scaling) != (lora.r, lora.alpha / lora.r) or sorted(adapter.target_modules) != sorted(
+        target_modules
+    ):
+        raise OtherRunError(
+            f"{folder} has rank {rank:g} a task, scaling {adapter.scaling:g} and modules {sorted(adapter.target_modules)}, "
+            f"which lora.r = {lora.r}, lora.alpha = {lora.alpha} and model.target_modules = {sorted(target_modules)} "
+            "cannot continue"
+        )
+
+
+def _module(key: str) -> str:
+    return key.removeprefix(OUTER).split(".lora_")[0]
+
+
+def stack(previous: Adapter | None, new: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of the stacked adapter: `new` is PEFT's state dict of one task's LoRA, `previous` all earlier ones."""
+    stacked = {}
+    for key, tensor in new.items():
+        earlier, dim = (
+            (previous.a if previous else {}, 0) if ".lora_A." in key else (previous.b if previous else {}, 1)
+        )
+        block = tensor.detach().float().cpu()
+        stacked[key] = torch.cat([earlier[_module(key)], block], dim=dim) if previous else block
+    return stacked
+
+
+def save_adapter(
+    folder: Path, tensors: Mapping[str, Tensor], target_modules: Sequence[str], lineage: Lineage, card: str
+) -> None:
+    """Write a stock PEFT adapter of the lineage's stacked tasks, the lineage and the model card.
+
+    Raises DataError when a weight is not finite in the dtype it is saved in.
+    """
+    from peft import LoraConfig
+
+    lora, learned = lineage.lora, len(lineage.tasks)
+    saved = {key: tensor.to(getattr(torch, lora.save_dtype)).contiguous() for key, tensor in tensors.items()}
+    for key, tensor in saved.items():
+        if not torch.isfinite(tensor).all():
+            raise DataError(
+                f"{key} is not finite as {lora.save_dtype}: training diverged (lower train.learning_rate)"
+            )
+    config = LoraConfig(
+        r=lora.r * learned,
+        lora_alpha=lora.alpha * learned,
+        lora_dropout=lora.dropout,
+        target_modules=sorted(target_modules),
+        task_type="CAUSAL_LM",
+        base_model_name_or_path=lineage.base.id,
+        inference_mode=True,
+    )
+    save_file(saved, folder / WEIGHTS, metadata={"format": "pt"})
+    config.save_pretrained(str(folder))
+    stable = read_json(folder / CONFIG)
+    stable["target_modules"] = sorted(
+        stable["target_modules"]
+    )  # a set: its order would change from run to run
+    write_json(folder / CONFIG, stable)
+    lineage.write(folder)
+    (folder / "README.md").write_text(card, encoding="utf-8")

@@ -1,0 +1,1 @@
+"""The base model: how `models/base` is made, how it is loaded, and which processes and devices run it."""

@@ -1,0 +1,93 @@
+"""Loading the base model and its tokenizer from models/base, or from the folder or hub id that it refers to."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from sapo.artifacts.base_model import BASE_FOLDER, read_base
+from sapo.models.devices import device
+from sapo.runtime.errors import ArtifactError, DataError
+from sapo.runtime.outputs import STORAGE_ERRORS, storage_error
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+WANTED = [
+    "*.json",
+    "*.safetensors",
+    "*.jinja",
+    "*.txt",
+    "*.model",
+]  # of a hub model: never a pickle, never code
+
+
+def weights_folder(folder: Path = BASE_FOLDER) -> str:
+    """The local folder that holds the weights: what stages load never comes over the network."""
+    about = read_base(folder)
+    if about.source == "hub":
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import LocalEntryNotFoundError
+
+        try:
+            return snapshot_download(
+                about.id, revision=about.revision, allow_patterns=WANTED, local_files_only=True
+            )
+        except LocalEntryNotFoundError:
+            raise ArtifactError(
+                f"{about.id} at {about.revision} is no longer in the Hugging Face cache", stage="base_model"
+            ) from None
+    if about.location and not Path(about.location).is_dir():
+        raise ArtifactError(f"model.id: {about.location} is no longer there", stage="base_model")
+    return about.location or str(folder)
+
+
+@contextmanager
+def named(what: str) -> Iterator[None]:
+    """Make whatever a library raises about a model's files a DataError that names them: its errors have no common base."""
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:
+        if storage_error(error) in STORAGE_ERRORS:
+            raise  # a full disk says nothing of the model
+        raise DataError(f"{what} cannot be used: {type(error).__name__}: {error!s:.400}") from error
+
+
+def load_model(folder: Path, dtype: str, place: torch.device | None = None) -> "PreTrainedModel":
+    """The base model of models/base/ in `dtype`, in evaluation mode, at `place` (default: this process's accelerator, if any).
+
+    Raises DataError for files that cannot be read or lack weights.
+    """
+    from transformers import AutoModelForCausalLM
+
+    location = weights_folder(folder)
+    options: dict[str, Any] = {"use_safetensors": True, "trust_remote_code": False, "local_files_only": True}
+    with named(f"the model in {location}"):
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            location, dtype=getattr(torch, dtype), output_loading_info=True, **options
+        )
+    model: PreTrainedModel = loaded[0]
+    report = loaded[1]
+    if missing := sorted(report["missing_keys"]):  # transformers would fill them with random numbers
+        raise ArtifactError(
+            f"the weights in {location} lack {', '.join(missing):.200}: set model.id", stage="base_model"
+        )
+    model.to(place or device())  # type: ignore[arg-type]  # its stubs take a device for the class
+    model.eval()
+    return model
+
+
+def load_tokenizer(folder: Path = BASE_FOLDER) -> "PreTrainedTokenizerBase":
+    """The tokenizer of models/base/. Raises DataError when it cannot be read or has no chat template."""
+    from transformers import AutoTokenizer
+
+    location = weights_folder(folder)
+    with named(f"the tokenizer in {location}"):
+        tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=False, local_files_only=True)
+    if not tokenizer.chat_template:
+        raise DataError(f"{location}: the tokenizer has no chat template; choose an instruction-tuned model")
+    return tokenizer

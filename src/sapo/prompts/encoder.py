@@ -1,0 +1,156 @@
+"""Prompts: the user turn, its chat rendering, its tokens. When one is too long the sentence is cut, nothing else."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import TemplateError
+
+from sapo.artifacts.task import Example
+from sapo.runtime.errors import DataError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+TEXT_HEADING = {"en": "Text:", "zh": "文本:"}
+SEEN = (
+    200_000,
+    64,
+)  # how many characters of a text are looked at: so many, or so many for each token that a prompt may have
+SENTINEL = "\u2042USER\u2042"  # stands for the user's text while the chat template is taken apart
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Token ids of one prompt, and of its answer with the end-of-turn token (empty where an answer is to be generated)."""
+
+    prompt: list[int]
+    answer: list[int]
+
+
+def user_turn(instruction: str, sentence: str, suffix: str, language: str) -> str:
+    """instruction, text and suffix, a blank line between them; an empty instruction or suffix leaves no gap."""
+    parts = [instruction.strip(), f"{TEXT_HEADING[language]}\n{sentence.strip()}", suffix.strip()]
+    return "\n\n".join(part for part in parts if part)
+
+
+class PromptEncoder:
+    """Renders user turns with the tokenizer's own chat template and encodes them, bounded to `max_tokens`.
+
+    The template's part is encoded with its special tokens; the user's part never is, so that a text that happens to spell
+    one (`<|im_end|>`, `<s>`, `<think>`) stays text. The template's plain words next to it (`[INST] `) are encoded together
+    with it, so that a tokenizer that puts a space before a text puts none in between.
+    """
+
+    def __init__(
+        self, tokenizer: "PreTrainedTokenizerBase", max_tokens: int, template_options: dict[str, Any]
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.max_tokens = max_tokens
+        user = {"role": "user", "content": SENTINEL}
+        rendered = self._render([user], template_options | {"add_generation_prompt": True})
+        opening, found, closing = rendered.partition(SENTINEL)
+        if not found or SENTINEL in closing:
+            raise DataError(
+                "the model's chat template does not show the user's text exactly once: it cannot be used here"
+            )
+        added = tokenizer.added_tokens_decoder.values()
+        words = [
+            re.escape(token.content)
+            for token in added
+            if not token.special and re.fullmatch("<.+>", token.content)
+        ]
+        self._spelled = re.compile(
+            "|".join(words) or "(?!)"
+        )  # control words that the tokenizer would keep whole in any text
+        last = max((end for _, _, end in self._controls(opening)), default=0)
+        first = min((start for _, start, _ in self._controls(closing)), default=len(closing))
+        self._opening, self._closing = self._ids(opening[:last]), self._ids(closing[first:])
+        self._before, self._after = opening[last:], closing[:first]
+        assistant = {"role": "assistant", "content": SENTINEL}
+        whole = self._render([user, assistant], template_options)
+        after = self._controls(whole.rpartition(SENTINEL)[2])
+        end = after[0][0] if after else tokenizer.eos_token_id
+        if not isinstance(end, int):
+            raise DataError(
+                "the model's chat template and tokenizer have no token that ends a turn: choose another model"
+            )
+        self.end_of_turn: int = end
+
+    def _render(self, messages: list[dict[str, str]], options: dict[str, Any]) -> str:
+        try:
+            return str(self.tokenizer.apply_chat_template(messages, tokenize=False, **options))
+        except (TemplateError, TypeError, ValueError) as error:
+            raise DataError(
+                f"the model's chat template fails with model.template_options = {options}: {error}"
+            ) from error
+
+    def _ids(self, text: str) -> list[int]:
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _controls(self, text: str) -> list[tuple[int, int, int]]:
+        """Id, start and end of every added token (`<|im_end|>`, `<think>`) in the template's own text."""
+        encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        special = set(self.tokenizer.added_tokens_decoder)
+        found = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
+        return [(token, *place) for token, place in found if token in special]
+
+    def _texts(self, texts: Sequence[str]) -> list[list[int]]:
+        if not texts:
+            return []
+        encoded = self._apart(list(texts))
+        for index, text in enumerate(texts):
+            cuts = [found.start() + 1 for found in self._spelled.finditer(text)]
+            if cuts:
+                parts = [text[start:end] for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+                encoded[index] = list(chain.from_iterable(self._apart(parts)))
+        return encoded
+
+    def _apart(self, texts: list[str]) -> list[list[int]]:
+        return list(self.tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+
+    def _turns(self, turns: Sequence[str]) -> list[list[int]]:
+        return self._texts([f"{self._before}{turn}{self._after}" for turn in turns])
+
+    def encode(
+        self, instruction: str, suffix: str, language: str, examples: Sequence[Example], answers: bool
+    ) -> list[Encoded]:
+        """One Encoded an example; with `answers`, its label and end of turn too.
+
+        Raises DataError when instruction and suffix alone exceed `max_tokens`.
+        """
+        seen = max(
+            SEEN[0], SEEN[1] * self.max_tokens
+        )  # tokenising megabytes takes minutes, and what would fit is near the start
+        turns = self._turns(
+            [user_turn(instruction, example.sentence[:seen], suffix, language) for example in examples]
+        )
+        labels = self._texts([example.label for example in examples]) if answers else [[] for _ in examples]
+        rows = []
+        for example, turn, label in zip(examples, turns, labels, strict=True):
+            if len(self._opening) + len(turn) + len(self._closing) > self.max_tokens:
+                turn = self._cut(instruction, suffix, language, example.sentence[:seen])
+            answer = [*label, self.end_of_turn] if answers else []
+            rows.append(Encoded([*self._opening, *turn, *self._closing], answer))
+        return rows
+
+    def _cut(self, instruction: str, suffix: str, language: str, sentence: str) -> list[int]:
+        """The longest user turn within the bound whose sentence is a beginning of `sentence`, cut between its tokens."""
+        room = self.max_tokens - len(self._opening) - len(self._closing)
+        options = {"add_special_tokens": False, "split_special_tokens": True, "return_offsets_mapping": True}
+        ends = [end for _, end in self.tokenizer(sentence, **options)["offset_mapping"]]
+        keep = len(ends)
+        while keep > 0:
+            [turn] = self._turns([user_turn(instruction, sentence[: ends[keep - 1]], suffix, language)])
+            if len(turn) <= room:
+                return turn
+            excess = max(1, len(turn) - room)
+            keep = (
+                keep - excess if keep > excess else keep // 2
+            )  # a word such as <think> is one token here, several in a turn
+        raise DataError(
+            f"prompt.max_tokens = {self.max_tokens} leaves no room for any text beside the instruction "
+            f"{instruction[:60]!r}: raise it"
+        )

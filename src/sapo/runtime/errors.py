@@ -1,0 +1,20 @@
+"""Errors that end a stage with one line. The command line adds what to do about those of the pipeline's own files."""
+
+
+class DataError(Exception):
+    """Input that cannot be used; the message names the file or key and says what to do."""
+
+
+class ArtifactError(DataError):
+    """A file that a stage writes is missing, damaged, or of another version of this program.
+
+    stage: the stage to run again where DVC itself would not see that it has to.
+    """
+
+    def __init__(self, message: str, stage: str | None = None) -> None:
+        super().__init__(message)
+        self.stage = stage
+
+
+class OtherRunError(ArtifactError):
+    """Files of the pipeline that are whole, but not of one run."""

@@ -1,0 +1,1 @@
+"""The loss of a prompt, searches for the lowest one, and selectors."""

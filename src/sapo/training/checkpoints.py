@@ -1,0 +1,111 @@
+"""Checkpoints of one task's training, in safetensors and JSON: a training that was killed goes on to the same bits.
+
+A checkpoint is a folder checkpoint-STEP, and whole when it holds the file WHOLE, which is written last.
+"""
+
+import shutil
+from pathlib import Path
+
+import torch
+from pydantic import TypeAdapter
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from sapo.artifacts.lineage import Step
+from sapo.runtime.files import read_json
+from sapo.runtime.outputs import told_where, write_json, write_text
+from sapo.runtime.processes import is_main, process_index, wait_for_all
+
+WHOLE = "whole"  # without it, the process was killed while writing
+STATE, HISTORY = "state.safetensors", "history.json"
+
+
+class Checkpoints:
+    """The checkpoints in a folder, of which the last whole one is kept."""
+
+    def __init__(
+        self, folder: Path, parameters: dict[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer
+    ) -> None:
+        self.folder, self.parameters, self.optimizer = folder, parameters, optimizer
+
+    def save(self, history: list[Step]) -> None:
+        """Write one after the last step of `history`; when every process has written its part, the one before goes."""
+        place = self.folder / f"checkpoint-{len(history)}"
+        with told_where(self.folder):
+            place.mkdir(parents=True, exist_ok=True)
+            save_file(_random_states(), place / _random_file())
+            if is_main():
+                moments = {
+                    f"{index} {name}": tensor
+                    for index, state in self.optimizer.state_dict()["state"].items()
+                    for name, tensor in state.items()
+                }
+                weights = {
+                    f"weight {name}": parameter.detach() for name, parameter in self.parameters.items()
+                }
+                save_file(
+                    {key: tensor.contiguous() for key, tensor in (weights | moments).items()}, place / STATE
+                )
+                write_json(place / HISTORY, [step.model_dump() for step in history])
+            wait_for_all()
+            if is_main():
+                write_text(place / WHOLE, "")
+                last_checkpoint(self.folder)
+
+    def load(self) -> list[Step]:
+        """Put everything back as the last whole checkpoint has it, and give its history; without one, an empty history."""
+        place = last_checkpoint(self.folder)
+        if place is None:
+            return []
+        tensors = load_file(place / STATE)
+        for name, parameter in self.parameters.items():
+            parameter.data.copy_(tensors.pop(f"weight {name}"))
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, tensor in tensors.items():
+            index, _, name = key.partition(" ")
+            state.setdefault(int(index), {})[name] = tensor
+        self.optimizer.load_state_dict(
+            {"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]}
+        )
+        _set_random_states(load_file(place / _random_file()))
+        return TypeAdapter(list[Step]).validate_python(read_json(place / HISTORY))
+
+
+def _random_file() -> str:
+    return f"random-{process_index()}.safetensors"
+
+
+def _random_states() -> dict[str, Tensor]:
+    """Of the generators that dropout draws from."""
+    states = {"cpu": torch.get_rng_state()}
+    return states | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
+
+
+def _set_random_states(states: dict[str, Tensor]) -> None:
+    torch.set_rng_state(states["cpu"])
+    if "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"])
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The last checkpoint that is whole, if any. The main process removes what else is there."""
+    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+    whole = [path for path in found if (path / WHOLE).is_file()]
+    last = whole[-1] if whole else None
+    if is_main():
+        for path in found:
+            if path != last:
+                _remove(path)
+    return last
+
+
+def _remove(checkpoint: Path) -> None:
+    (checkpoint / WHOLE).unlink(missing_ok=True)  # first: what a kill leaves of it is then not whole
+    shutil.rmtree(checkpoint, ignore_errors=True)
+
+
+def forget_checkpoints(folder: Path) -> None:
+    """Remove a task's checkpoints once its adapter is saved."""
+    for checkpoint in folder.glob("checkpoint-*"):
+        _remove(checkpoint)
+    shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,45 @@
+"""A fresh LoRA for one task, and O-LoRA's term that keeps it away from earlier tasks' blocks."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import Tensor
+
+from sapo.config import Lora
+from sapo.runtime.errors import DataError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def new_lora(model: "PreTrainedModel", lora: Lora, target_modules: Sequence[str], seed: int) -> PeftModel:
+    """The model, frozen, with one fresh LoRA on `target_modules`. Raises DataError when no module has such a name."""
+    config = LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=list(target_modules),
+        task_type="CAUSAL_LM",
+    )
+    torch.manual_seed(seed)
+    try:
+        adapted = get_peft_model(model, config)
+    except ValueError as error:
+        raise DataError(f"model.target_modules = {list(target_modules)}: {error}") from error
+    assert isinstance(adapted, PeftModel)
+    return adapted
+
+
+def orthogonal_penalty(model: PeftModel, earlier_a: Mapping[str, Tensor]) -> Tensor:
+    """The sum over modules of |A_earlier @ A_new^T| (O-LoRA, Wang et al. 2023, arXiv 2310.14152, with the absolute value).
+
+    earlier_a: module name -> (earlier ranks, in), rows of all earlier tasks.
+    """
+    base: Any = model.get_base_model()
+    terms = [
+        (a @ base.get_submodule(name).lora_A["default"].weight.float().T).abs().sum()
+        for name, a in earlier_a.items()
+    ]
+    return torch.stack(terms).sum()

@@ -1,0 +1,91 @@
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import PreTrainedTokenizerBase
+
+from sapo.runtime.errors import DataError
+from sapo.prompts.encoder import PromptEncoder, user_turn
+from sapo.artifacts.task import Example
+
+ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60).filter(str.strip)
+SUFFIX = "Answer with one word."
+
+
+def test_the_rendered_prompt_is_what_the_template_says(encoder: PromptEncoder, tokenizer: PreTrainedTokenizerBase) -> None:
+    [row] = encoder.encode("Judge it.", SUFFIX, "en", [Example("Fine {day}.", "good")], answers=True)
+    expected = "<|im_start|>user\nJudge it.\n\nText:\nFine {day}.\n\nAnswer with one word.<|im_end|>\n<|im_start|>assistant\n"
+    assert tokenizer.decode(row.prompt) == expected
+    assert tokenizer.decode(row.answer) == "good<|im_end|>"  # fault 10: no newline after the end of the turn
+
+
+def test_fault_05_the_first_token_of_the_template_is_there_once(
+    encoder: PromptEncoder, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    [row] = encoder.encode("Judge it.", SUFFIX, "en", [Example("Fine.", "good")], answers=False)
+    start = tokenizer.convert_tokens_to_ids("<|im_start|>")
+    assert row.prompt[0] == start
+    assert row.prompt.count(start) == 2  # user and assistant
+
+
+@settings(deadline=None, max_examples=60)
+@given(instruction=ANY_TEXT, sentence=ANY_TEXT)
+def test_fault_02_any_text_reaches_the_model_unchanged(
+    encoder: PromptEncoder, tokenizer: PreTrainedTokenizerBase, instruction: str, sentence: str
+) -> None:
+    wide = PromptEncoder(tokenizer, 4000, {})
+    [row] = wide.encode(instruction, SUFFIX, "en", [Example(sentence, "good")], answers=False)
+    assert tokenizer.decode(row.prompt, clean_up_tokenization_spaces=False) == (
+        encoder.head + f"{instruction.strip()}\n\nText:\n{sentence.strip()}\n\n{SUFFIX}" + encoder.tail
+    )
+
+
+def test_a_text_that_spells_a_control_token_stays_text(encoder: PromptEncoder, tokenizer: PreTrainedTokenizerBase) -> None:
+    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    [row] = encoder.encode("Judge.", SUFFIX, "en", [Example("stop <|im_end|> here", "good <|im_end|>")], answers=True)
+    assert row.prompt.count(end) == 1
+    assert row.answer.count(end) == 1
+    assert "stop <|im_end|> here" in tokenizer.decode(row.prompt)
+
+
+@settings(deadline=None, max_examples=60)
+@given(sentence=ANY_TEXT.map(lambda text: (text.strip() + " ") * 12), bound=st.integers(120, 300))
+def test_fault_12_only_the_sentence_is_cut(tokenizer: PreTrainedTokenizerBase, sentence: str, bound: int) -> None:
+    encoder = PromptEncoder(tokenizer, bound, {})
+    [row] = encoder.encode("Judge it.", SUFFIX, "en", [Example(sentence, "good")], answers=True)
+    text = tokenizer.decode(row.prompt, clean_up_tokenization_spaces=False)
+    head, tail = encoder.head + "Judge it.\n\nText:\n", f"\n\n{SUFFIX}" + encoder.tail
+    assert len(row.prompt) <= bound
+    assert text.startswith(head)
+    assert text.endswith(tail)
+    assert sentence.strip().startswith(text[len(head) : len(text) - len(tail)])
+    assert tokenizer.decode(row.answer) == "good<|im_end|>"
+
+
+def test_no_room_for_any_text_is_an_error_that_names_the_bound(tokenizer: PreTrainedTokenizerBase) -> None:
+    encoder = PromptEncoder(tokenizer, 60, {})
+    with pytest.raises(DataError, match=r"prompt\.max_tokens = 60"):
+        encoder.encode("A very long instruction. " * 10, SUFFIX, "en", [Example("text", "good")], answers=False)
+
+
+def test_fault_13_parts_are_joined_by_one_blank_line_whatever_their_length() -> None:
+    assert user_turn("Do.", "text", "?", "en") == "Do.\n\nText:\ntext\n\n?"
+    assert user_turn("做。", "文", "答:", "zh") == "做。\n\n文本:\n文\n\n答:"
+    assert user_turn("", "code", "", "en") == "Text:\ncode"
+
+
+def test_a_template_that_hides_the_text_is_refused(tokenizer: PreTrainedTokenizerBase) -> None:
+    template = tokenizer.chat_template
+    try:
+        tokenizer.chat_template = "hello"
+        with pytest.raises(DataError, match="chat template"):
+            PromptEncoder(tokenizer, 100, {})
+    finally:
+        tokenizer.chat_template = template
+
+
+def test_rows_do_not_depend_on_their_neighbours(encoder: PromptEncoder, examples: list[Example]) -> None:
+    together = encoder.encode("Judge it.", SUFFIX, "en", examples, answers=True)
+    alone = [encoder.encode("Judge it.", SUFFIX, "en", [replace(example)], answers=True)[0] for example in examples]
+    assert together == alone

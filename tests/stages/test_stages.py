@@ -1,0 +1,156 @@
+"""Every stage of every method, one after another in one process: two architectures, tasks and paraphrases of one's own.
+
+The same stages through DVC, on the default tasks, are in test_pipeline.py.
+"""
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from dvc.utils.hydra import compose_and_dump
+from peft import PeftModel
+
+import base_model
+import evaluate
+import paraphrase
+import prepare
+import report
+import select_prompt
+import train
+from sapo.lora.stack import fold, load_adapter
+from sapo.models.load import load_model, load_tokenizer
+from sapo.artifacts.base_model import read_base
+
+CONF = Path(__file__).parent.parent / "conf"
+METHODS = ["lora_inc", "lora_inc_sapo", "olora", "olora_sapo"]
+INSTRUCTIONS = {
+    "colours": {
+        "instruction": "Name the colour of the thing in the text: red or blue.",
+        "suffix": "Answer red or blue.",
+        "labels": ["red", "blue"],
+    },
+    "立场": {"instruction": "判断文本的态度：A.支持，B.反对。", "suffix": "只回答A或者B。", "labels": ["A", "B"]},
+    "Code-150": {"instruction": "", "suffix": "Answer:", "labels": []},
+}
+NAMES = {"colours": "colours", "立场": "stance", "Code-150": "Code-150"}
+PARAPHRASES = {
+    "colours": ["Is what the text describes red, or is it blue?", "Say red if the thing described is red, blue if it is blue."],
+    "stance": ["文本支持还是反对？支持选 A，反对选 B。", "A 表示支持，B 表示反对：文本属于哪一种？"],
+}
+
+
+def write_benchmark(folder: Path) -> None:
+    """Tasks of one's own in the benchmark layout: English with labels, Chinese, and one without an instruction."""
+    folder.mkdir()
+    (folder / "instructions.json").write_text(json.dumps({NAMES[name]: about for name, about in INSTRUCTIONS.items()}))
+    for name, about in INSTRUCTIONS.items():
+        labels = about["labels"] or ["return x", "pass"]
+        (folder / NAMES[name]).mkdir()
+        for split, count in (("train", 6), ("test", 3)):
+            rows = [{"sentence": f"{split} {name} {{{n}}}", "label": labels[n % 2]} for n in range(count)]
+            (folder / NAMES[name] / f"{split}.json").write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """conf/ with one more sequence, and the tasks and paraphrases that it names."""
+    folder = tmp_path_factory.mktemp("stages")
+    write_benchmark(folder / "mine")
+    (folder / "paraphrases.yaml").write_text(yaml.safe_dump(PARAPHRASES, allow_unicode=True))
+    order = list(NAMES.values())
+    sequence = {
+        "name": "mine",
+        "source": "folder",
+        "path": str(folder / "mine"),
+        "tasks": {task: {"after": after} for task, after in zip(order, ["base", *order], strict=False)},
+        "last": order[-1],
+    }
+    conf = folder / "conf"
+    conf.mkdir()
+    for path in CONF.glob("**/*.yaml"):
+        target = conf / path.relative_to(CONF)
+        target.parent.mkdir(exist_ok=True)
+        target.write_text(path.read_text())
+    (conf / "sequence/mine.yaml").write_text(yaml.safe_dump(sequence, sort_keys=False))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        yield folder
+
+
+def run_all(project: Path, model: str, method: str) -> dict[str, Any]:
+    """What metrics/cl.json holds after all stages."""
+    overrides = ["sequence=mine", f"model={model}", f"method={method}", "paraphrase.source=file", "paraphrase.count=2"]
+    overrides += [f"paraphrase.path={project}/paraphrases.yaml", "train.learning_rate=0.01", "train.checkpoints=1"]
+    overrides += ["evaluate.max_new_tokens=3", "lora.save_dtype=float32"]
+    compose_and_dump("params.yaml", str(project / "conf"), None, "config", "", overrides)
+    prepare.prepare()
+    base_model.base_model()
+    evaluate.evaluate("base")
+    for task in NAMES.values():
+        paraphrase.paraphrase(task)
+        select_prompt.select(task)
+        train.train(task)
+        evaluate.evaluate(task)
+    report.report()
+    return read("metrics/cl.json")
+
+
+def read(path: str) -> dict[str, Any]:
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("model", ["tiny_qwen3", "tiny_llama"])
+def test_every_stage_of_every_method_runs_on_both_architectures(project: Path, model: str, method: str) -> None:
+    metrics = run_all(project, model, method)
+    assert (metrics["method"], metrics["model"], metrics["sequence"]) == (method, model, "mine")
+    assert all(math.isfinite(metrics["rouge_l"][name]) for name in ("AP", "BWT", "FWT"))
+    for task in ("colours", "stance"):
+        prompt = read(f"data/prompts/{task}.json")
+        losses = [candidate["loss"] for candidate in prompt["candidates"]]
+        if method.endswith("_sapo"):
+            assert [c["instruction"] for c in prompt["candidates"][1:]] == PARAPHRASES[task]
+            assert losses[prompt["chosen"]] == min(losses)
+            assert len(set(losses)) == 3
+        else:
+            assert losses == [None]
+    assert read("data/tasks/stance/task.json")["language"] == "zh"
+
+    # fault 01: what was trained, what stock PEFT loads and what is scored are one model, after three stacked tasks
+    tokenizer, ids = load_tokenizer("models/base"), torch.tensor([[1, 70, 80, 90, 100]])
+    assert tokenizer.chat_template
+    scored = load_model("models/base", "float32")
+    fold(scored, load_adapter("models/Code-150", read_base("models/base")["fingerprint"]))
+    stock = PeftModel.from_pretrained(load_model("models/base", "float32"), "models/Code-150")
+    base = load_model("models/base", "float32")
+    with torch.no_grad():
+        torch.testing.assert_close(scored(ids).logits, stock(input_ids=ids).logits, atol=1e-4, rtol=0)
+        assert (scored(ids).logits - base(ids).logits).abs().max() > 1e-3
+
+
+def test_fault_17_a_task_without_an_instruction_keeps_it_and_asks_for_no_paraphrase(project: Path) -> None:
+    run_all(project, "tiny_llama", "lora_inc_sapo")
+    assert read("data/paraphrases/Code-150.json") == {"task": "Code-150", "source": "none", "candidates": [""]}
+    prompt = read("data/prompts/Code-150.json")
+    assert (prompt["instruction"], prompt["chosen"], prompt["candidates"][0]["loss"]) == ("", 0, None)
+
+
+def test_checkpoints_of_other_settings_or_other_code_are_not_resumed(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_all(project, "tiny_llama", "lora_inc")
+    monkeypatch.setattr(train, "forget_checkpoints", lambda folder: None)  # as when each is killed after its last step
+    settings = Path("params.yaml").read_text()
+    train.train("colours")
+    Path("params.yaml").write_text(settings.replace("learning_rate: 0.01", "learning_rate: 0.02"))
+    train.train("colours")
+    Path("params.yaml").write_text(settings)
+    (tmp_path / "train.py").write_text("# other code")
+    monkeypatch.setattr(train, "__file__", str(tmp_path / "train.py"))
+    train.train("colours")
+    assert len(list(Path(".checkpoints").glob("colours-*/checkpoint-*/whole"))) == 3

@@ -1,0 +1,152 @@
+"""Put right what a killed DVC left behind, so that the next `dvc repro` or `dvc exp run` needs nobody. Not a stage.
+
+usage: python src/recover.py          # in the repository's top folder; `make repro` does it before each run
+
+Says what it mended, and nothing where nothing was wrong. While a DVC works here it touches nothing.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import yaml
+
+OUTPUTS = ("data", "models", "metrics", "plots")
+LOCKS = (
+    ".dvc/tmp/rwlock",
+    ".dvc/tmp/exps/rwlock",
+)  # DVC's tables of who reads and writes what, by process id
+PATIENCE = 3.0  # seconds that a DVC may take to end, as an editor's short calls do
+EXEC = "refs/exps/exec"  # where `dvc exp run` notes what it is at
+
+
+def main() -> None:
+    if not Path("dvc.yaml").is_file() or not Path(".dvc").is_dir():
+        sys.exit("error: run this in the repository's top folder, where dvc.yaml is")
+    end = time.monotonic() + PATIENCE
+    while working := at_work("dvc"):
+        if time.monotonic() > end:
+            print(f"DVC is at work here (process {working.pid}): nothing was touched")
+            return
+        time.sleep(0.1)
+    held = [path for name in LOCKS if (path := Path(name)).is_file() and holds_entries(path)]
+    preparing = any(
+        "workspace" in path.read_text(errors="replace") for path in held if path.parent.name == "exps"
+    )
+    for path in held:
+        path.unlink()
+        print(f"{path}: removed what a killed DVC had locked")
+    mend_lock_file()
+    mend_git(preparing)
+    for folder in OUTPUTS:
+        for left in [*Path(folder).rglob("*.partial")]:
+            shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+            print(f"{left}: removed, a stage was killed while writing it")
+
+
+def at_work(program: str) -> psutil.Process | None:
+    """A process of the program whose working folder is in this repository."""
+    here = Path.cwd().resolve()
+    for process in psutil.process_iter():
+        try:
+            names = {Path(part).name for part in process.cmdline()[:3]}  # dvc; python .../dvc; python -m dvc
+            if (
+                program in names
+                and process.status() != psutil.STATUS_ZOMBIE
+                and Path(process.cwd()).is_relative_to(here)
+            ):
+                return process
+        except (psutil.Error, OSError):
+            continue
+    return None
+
+
+def holds_entries(path: Path) -> bool:
+    """Whether the table names any process, or was cut off while it was written."""
+    try:
+        return any(json.loads(path.read_text(encoding="utf-8")).values())
+    except (ValueError, AttributeError):
+        return True
+
+
+def mend_lock_file() -> None:
+    """DVC rewrites dvc.lock in place after each stage; of one that was cut off, the committed state is taken.
+
+    The stages that were run since come back from the run-cache.
+    """
+    lock = Path("dvc.lock")
+    if not lock.exists() or is_dvc_lock(lock):
+        return
+    if git("checkout", "HEAD", "--", str(lock)) is None:
+        lock.unlink()
+    print(
+        "dvc.lock was cut off while DVC wrote it: the committed one is back, finished stages come from the run-cache"
+    )
+
+
+def is_dvc_lock(path: Path) -> bool:
+    from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+    from voluptuous import Invalid
+
+    try:
+        content: Any = yaml.load(path.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        COMPILED_LOCKFILE_SCHEMA(content)
+    except (yaml.YAMLError, UnicodeDecodeError, Invalid):
+        return False
+    return True
+
+
+def mend_git(preparing: bool) -> None:
+    """`dvc exp run` works on a detached HEAD and, while it prepares, keeps uncommitted changes in Git's stash."""
+    lock = Path(git("rev-parse", "--git-path", "index.lock") or "")
+    if lock.name and lock.is_file() and not at_work("git"):
+        lock.unlink()
+        print(f"{lock}: removed, no Git is at work here")
+    head, branch = git("rev-parse", "HEAD"), git("rev-parse", "--abbrev-ref", "@{-1}")
+    by_dvc = preparing or git("rev-parse", "--verify", "--quiet", f"{EXEC}/EXEC_BASELINE")
+    if (
+        by_dvc
+        and git("symbolic-ref", "--quiet", "HEAD") is None
+        and branch
+        and git("rev-parse", branch) == head
+    ):
+        git("symbolic-ref", "HEAD", f"refs/heads/{branch}")
+        git("reset", "--quiet")
+        print(f"HEAD is on branch {branch} again: a `dvc exp run` was killed")
+    for kept in (f"{EXEC}/EXEC_MERGE", *(["refs/stash"] if preparing else [])):
+        bring_back(kept)
+    for name in ("EXEC_BASELINE", "EXEC_MERGE", "EXEC_BRANCH"):
+        git("update-ref", "-d", f"{EXEC}/{name}")
+
+
+def bring_back(kept: str) -> None:
+    """Uncommitted changes that DVC had set aside in the commit `kept`: files as committed or cut off get them again."""
+    changed = (git("diff", "--name-only", "HEAD") or "").splitlines()
+    for name in (git("diff", "--name-only", "--diff-filter=AM", "HEAD", kept) or "").splitlines():
+        path = Path(name)
+        whole = subprocess.run(["git", "show", f"{kept}:{name}"], capture_output=True).stdout
+        now = path.read_bytes() if path.is_file() else b""
+        if (
+            now != whole
+            and (name not in changed or whole.startswith(now))
+            and git("checkout", kept, "--", name) is not None
+        ):
+            git("reset", "--quiet", "--", name)
+            print(f"{name}: your uncommitted changes are back, a `dvc exp run` had set them aside")
+    if kept == "refs/stash" and git("rev-parse", "--verify", "--quiet", kept):
+        print("Git's stash still holds them: drop them with `git stash drop` when you have looked")
+
+
+def git(*arguments: str) -> str | None:
+    """What Git prints, or None where it fails."""
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True)
+    return None if done.returncode else done.stdout.strip()
+
+
+if __name__ == "__main__":
+    main()
