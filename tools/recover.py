@@ -1,8 +1,8 @@
-"""Put right what a killed DVC left behind, so that the next `dvc repro` or `dvc exp run` needs nobody. Not a stage.
+"""Repair what a killed DVC left behind, so that the next `dvc repro` or `dvc exp run` needs nobody.
 
-usage: python src/recover.py          # in the repository's top folder; `make repro` does it before each run
+usage: python tools/recover.py        # in the repository's top folder; `make repro` does it before each run
 
-Says what it mended, and nothing where nothing was wrong. While a DVC works here it touches nothing.
+Says what it repaired, and nothing where nothing was wrong. While a DVC works here it touches nothing.
 """
 
 import json
@@ -11,10 +11,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import psutil
-import yaml
 
 OUTPUTS = ("data", "models", "metrics", "plots")
 LOCKS = (
@@ -41,8 +39,8 @@ def main() -> None:
     for path in held:
         path.unlink()
         print(f"{path}: removed what a killed DVC had locked")
-    mend_lock_file()
-    mend_git(preparing)
+    repair_lock_file()
+    repair_git(preparing)
     for folder in OUTPUTS:
         for left in [*Path(folder).rglob("*.partial")]:
             shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
@@ -74,35 +72,29 @@ def holds_entries(path: Path) -> bool:
         return True
 
 
-def mend_lock_file() -> None:
+def repair_lock_file() -> None:
     """DVC rewrites dvc.lock in place after each stage; of one that was cut off, the committed state is taken.
 
     The stages that were run since come back from the run-cache.
     """
     lock = Path("dvc.lock")
-    if not lock.exists() or is_dvc_lock(lock):
+    if not lock.exists() or dvc_reads(lock):
         return
     if git("checkout", "HEAD", "--", str(lock)) is None:
         lock.unlink()
-    print(
-        "dvc.lock was cut off while DVC wrote it: the committed one is back, finished stages come from the run-cache"
-    )
+    print("dvc.lock was cut off while DVC wrote it: the committed one is back;", end=" ")
+    print("finished stages come from the run-cache")
 
 
-def is_dvc_lock(path: Path) -> bool:
-    from dvc.schema import COMPILED_LOCKFILE_SCHEMA
-    from voluptuous import Invalid
-
-    try:
-        content: Any = yaml.load(path.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        COMPILED_LOCKFILE_SCHEMA(content)
-    except (yaml.YAMLError, UnicodeDecodeError, Invalid):
-        return False
-    return True
+def dvc_reads(lock: Path) -> bool:
+    """Whether DVC can read its lock file: listing the stages needs it, and says so where it is cut off."""
+    command = [sys.executable, "-m", "dvc", "stage", "list", "--name-only"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    return done.returncode == 0 or lock.name not in done.stderr
 
 
-def mend_git(preparing: bool) -> None:
-    """`dvc exp run` works on a detached HEAD and, while it prepares, keeps uncommitted changes in Git's stash."""
+def repair_git(preparing: bool) -> None:
+    """`dvc exp run` works on a detached HEAD and, while it prepares, keeps uncommitted changes in the stash."""
     lock = Path(git("rev-parse", "--git-path", "index.lock") or "")
     if lock.name and lock.is_file() and not at_work("git"):
         lock.unlink()
@@ -125,7 +117,7 @@ def mend_git(preparing: bool) -> None:
 
 
 def bring_back(kept: str) -> None:
-    """Uncommitted changes that DVC had set aside in the commit `kept`: files as committed or cut off get them again."""
+    """Uncommitted changes that DVC had set aside in the commit `kept`: files as committed or cut off get them."""
     changed = (git("diff", "--name-only", "HEAD") or "").splitlines()
     for name in (git("diff", "--name-only", "--diff-filter=AM", "HEAD", kept) or "").splitlines():
         path = Path(name)
