@@ -1,4 +1,4 @@
-"""Compile the lock files from what their .in files ask for. What is pinned keeps its version, unless it is to be raised.
+"""Compile the lock files from their .in files. What is pinned keeps its version, unless it is to be raised.
 
 usage: python tools/lock.py [--upgrade | --upgrade-package=NAME ...]     # options of `uv pip compile`
 
@@ -33,8 +33,8 @@ def compile_lock(folder: Path, lock: str, options: list[str]) -> None:
     """Compile one lock for the oldest Python, then see that it resolves, and is complete, for each."""
     path = folder / f"{lock}.txt"
     # With one version of a package for all Pythons, a change of Python changes no number by itself.
-    universal = ("--universal", "--fork-strategy=fewest", f"--python-version={PYTHONS[0]}", f"--output-file={path.name}")
-    resolve(folder, f"{lock}.in", *universal, *options)
+    universal = ("--universal", "--fork-strategy=fewest", f"--python-version={PYTHONS[0]}")
+    resolve(folder, f"{lock}.in", *universal, f"--output-file={path.name}", *options)
     pins = pinned(path.read_text())
     path.write_text("".join(f"{pin}\n" for pin in pins))
     known = {pin.partition(" ;")[0] for pin in pins}
