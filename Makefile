@@ -74,6 +74,6 @@ again=$$([ ! -e $(VENV)/.busy ] || echo --force-reinstall); touch $(VENV)/.busy;
 grep -v '^torch==' $(1) > $(VENV)/.rest; \
 { $(PIP) install -qq "$$(grep -o '^uv==[^ ]*' requirements-dev.txt)" && \
 $(VENV)/bin/python -m uv pip install --quiet --python $(VENV)/bin/python --compile-bytecode --no-deps $$again \
-    -r $(VENV)/.rest; } || \
-$(PIP) install -qq --no-deps $$again -r $(VENV)/.rest && rm $(VENV)/.busy
+    -r $(VENV)/.rest; } || { echo "$(VENV): uv failed; pip does it"; \
+$(PIP) install -qq --no-deps $$again -r $(VENV)/.rest; } && rm $(VENV)/.busy
 endef
