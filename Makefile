@@ -1,6 +1,6 @@
 # `make repro` runs the experiment of params.yaml, `make test` the tests. Both set themselves up first.
 PYTHONS := python3.13 python3.12 python3.11  # set-up takes the first that runs here; PYTHON=... takes another
-TORCH :=  # what pip is told beside torch's version, as `make setup TORCH="--index-url URL"` for a CPU build
+TORCH ?=  # what pip is told beside torch's version, as `make setup TORCH="--index-url URL"` for a CPU build
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
