@@ -1,19 +1,24 @@
-# `make repro` runs the experiment that params.yaml describes, `make test` the tests. Both set themselves up first.
-PYTHON ?= python3.11
+# `make repro` runs the experiment of params.yaml, `make test` the tests. Both set themselves up first.
+PYTHONS := python3.13 python3.12 python3.11  # set-up takes the first that runs here; PYTHON=... takes another
+TORCH ?=  # what pip is told beside torch's version, as `make setup TORCH="--index-url URL"` for a CPU build
 VENV := .venv
+PIP := $(VENV)/bin/python -m pip
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: repro test harness check security setup
+.PHONY: repro test test-all harness check security setup lock params publish
 
 repro: $(VENV)/.ready
-	python src/recover.py
+	python tools/recover.py
 	dvc repro
 
 test: $(VENV)/.ready-dev
 	python -m pytest
 
-harness: $(VENV)/.ready-dev  # the long tests: real servers and the queue at full size, stages killed at random
-	python -m pytest -m long tests/test_remotes.py tests/test_queue.py
+test-all: $(VENV)/.ready-dev  # also what `make test` leaves out
+	python -m pytest -m ""
+
+harness: $(VENV)/.ready-dev  # real servers and the queue at full size, stages killed at random; an hour or so
+	python -m pytest -m long
 	python tests/harness/kills.py --setting tiny --kills 20
 
 check: $(VENV)/.ready-dev
@@ -25,13 +30,50 @@ security: $(VENV)/.ready-dev
 	.ci/secrets
 	python .ci/audit.py
 
+lock: $(VENV)/.ready-dev  # requirements*.txt from requirements*.in; UPGRADE="numpy scipy" raises these
+	python tools/lock.py $(UPGRADE:%=--upgrade-package=%)
+
+params: $(VENV)/.ready  # params.yaml from conf/
+	@python -c "from dvc.utils.hydra import compose_and_dump as compose; \
+	    compose('params.yaml', '$(CURDIR)/conf', None, 'config', '', [])"
+
+publish: $(VENV)/.ready  # SAME=1: only if the results are the published ones
+	python tools/publish.py $(if $(SAME),--same)
+
 setup: $(VENV)/.ready-dev
 
 $(VENV)/.ready: requirements.txt
-	$(PYTHON) -m venv $(VENV)
-	python -m pip install --quiet -r requirements.txt
-	touch $@
+	@command -v git > /dev/null || { echo "make: git is missing"; exit 1; }
+	@$(PIP) --version > /dev/null 2>&1 || { $(make-venv); }
+	@echo "$(VENV): torch"
+	@$(PIP) install -qq "$$(grep -o '^torch==[^ ]*' requirements.txt)" $(TORCH)
+	@echo "$(VENV): requirements.txt"
+	@$(call install,requirements.txt)
+	@touch $@
 
-$(VENV)/.ready-dev: $(VENV)/.ready requirements-dev.txt requirements-remotes.txt
-	python -m pip install --quiet -r requirements-dev.txt
-	touch $@
+$(VENV)/.ready-dev: $(VENV)/.ready requirements-dev.txt
+	@echo "$(VENV): requirements-dev.txt"
+	@$(call install,requirements-dev.txt)
+	@touch $@
+
+# A .venv without pip gets one. It is made anew only if that fails: it may hold a torch that somebody chose.
+SERVES := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+CANDIDATES = $(strip $(or $(PYTHON),$(PYTHONS)))
+define make-venv
+for python in $(CANDIDATES); do $$python -c "$(SERVES)" 2> /dev/null && break; python=; done; \
+[ "$$python" ] || { echo "make: no Python 3.11, 3.12 or 3.13 with its venv module: $(CANDIDATES)"; exit 1; }; \
+echo "$(VENV): $$($$python --version)"; \
+{ $$python -m venv $(VENV) && $(PIP) --version; } > /dev/null 2>&1 || $$python -m venv --clear $(VENV)
+endef
+
+# The rest of a lock: with uv, or with pip where uv cannot be had or does not reach pip's index. After a set-up that
+# was cut off everything is installed again, because a package that is half there counts as installed. Bytecode is
+# compiled at once: the stages are many short processes.
+define install
+again=$$([ ! -e $(VENV)/.busy ] || echo --force-reinstall); touch $(VENV)/.busy; \
+grep -v '^torch==' $(1) > $(VENV)/.rest; \
+{ $(PIP) install -qq "$$(grep -o '^uv==[^ ]*' requirements-dev.txt)" && \
+$(VENV)/bin/python -m uv pip install --quiet --python $(VENV)/bin/python --compile-bytecode --no-deps $$again \
+    -r $(VENV)/.rest; } || { echo "$(VENV): uv failed; pip does it"; \
+$(PIP) install -qq --no-deps $$again -r $(VENV)/.rest; } && rm $(VENV)/.busy
+endef
