@@ -19,7 +19,7 @@ test-all: $(VENV)/.ready-dev  # also what `make test` leaves out
 
 harness: $(VENV)/.ready-dev  # real servers and the queue at full size, stages killed at random; an hour or so
 	python -m pytest -m long
-	python tests/harness/kills.py --setting tiny --kills 20
+	python tests/pipeline/kills.py --setting tiny --kills 20
 
 check: $(VENV)/.ready-dev
 	ruff check .

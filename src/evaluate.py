@@ -24,14 +24,16 @@ from sapo.artifacts.scores import (
 from sapo.artifacts.task import Task, load_task
 from sapo.config import BASE, load_params
 from sapo.runtime.command import run
+from sapo.runtime.imports import quick_imports
 from sapo.runtime.processes import is_main
 
 
 def evaluate(stage: str) -> None:
     """Let the model after STAGE (a task, or `base`) answer every task, and score the answers."""
-    from sapo.answers.engine import Engine
-    from sapo.lora.current import current_adapter
-    from sapo.models.devices import device
+    with quick_imports():
+        from sapo.answers.engine import Engine
+        from sapo.lora.current import current_adapter
+        from sapo.models.devices import device
 
     params = load_params()
     before = [] if stage == BASE else params.sequence.before(stage)

@@ -9,6 +9,7 @@ from sapo.artifacts.run_record import SelectionRecord, selection_record
 from sapo.artifacts.task import Task, load_task
 from sapo.config import BASE, Params, load_params
 from sapo.runtime.command import run
+from sapo.runtime.imports import quick_imports
 from sapo.runtime.processes import is_main
 from sapo.selection.selectors import SELECTORS
 
@@ -49,11 +50,12 @@ def measure_all(
     params: Params, task: Task, before: list[str], texts: list[str], search: str
 ) -> tuple[int, list[Candidate], SelectionRecord]:
     """The best candidate's number, all candidates with their losses, and what decided these."""
-    from sapo.lora.current import current_adapter, current_model
-    from sapo.models.devices import device, shard
-    from sapo.models.load import load_tokenizer
-    from sapo.prompts.encoder import PromptEncoder
-    from sapo.selection.measure import measure
+    with quick_imports():
+        from sapo.lora.current import current_adapter, current_model
+        from sapo.models.devices import device, shard
+        from sapo.models.load import load_tokenizer
+        from sapo.prompts.encoder import PromptEncoder
+        from sapo.selection.measure import measure
 
     adapter = current_adapter(before)
     model = current_model(params, adapter)

@@ -12,22 +12,24 @@ from sapo.artifacts.versions import versions
 from sapo.config import BASE, Params, load_params
 from sapo.runtime.command import run
 from sapo.runtime.files import sha256_file, sha256_json
+from sapo.runtime.imports import quick_imports
 from sapo.runtime.outputs import output_folder
 from sapo.runtime.processes import is_main
 
 
 def train(task: str) -> None:
     """Train a new LoRA for the task on top of those of earlier tasks."""
-    from sapo.lora.current import current_adapter, current_model
-    from sapo.lora.stack import check_continues, save_adapter, stack
-    from sapo.models.devices import device, shard
-    from sapo.models.load import load_tokenizer
-    from sapo.prompts.encoder import PromptEncoder
-    from sapo.training.card import model_card
-    from sapo.training.checkpoints import forget_checkpoints
-    from sapo.training.curves import write_curves
-    from sapo.training.loop import train_task
-    from sapo.training.new_lora import new_lora
+    with quick_imports():
+        from sapo.lora.current import current_adapter, current_model
+        from sapo.lora.stack import check_continues, save_adapter, stack
+        from sapo.models.devices import device, shard
+        from sapo.models.load import load_tokenizer
+        from sapo.prompts.encoder import PromptEncoder
+        from sapo.training.card import model_card
+        from sapo.training.checkpoints import forget_checkpoints
+        from sapo.training.curves import write_curves
+        from sapo.training.loop import train_task
+        from sapo.training.new_lora import new_lora
 
     params = load_params()
     before = params.sequence.before(task)

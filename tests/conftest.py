@@ -1,7 +1,8 @@
-"""The tiny model: random weights, real architecture, real tokenizer and chat template; every test gets its own copy."""
+"""The tiny model: random weights, real tokenizer and chat template; every test gets its own."""
 
+import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +11,32 @@ import yaml
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from laboratory import REPOSITORY, copy_of, experiment, new_project
+from sapo.artifacts.task import Example
+from sapo.config import Lora, Model, Train
 from sapo.models.load import load_model, load_tokenizer
 from sapo.models.make import make_base
-from sapo.config import Lora, Model, Train
-from sapo.prompts.encoder import PromptEncoder
-from sapo.artifacts.task import Example
+from sapo.prompts.encoder import Encoded, PromptEncoder
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """One line on what test_bad_inputs.py tried."""
-    passed = Counter(dict(report.user_properties).get("input") for report in terminalreporter.stats.get("passed", []))
-    failed = sum("test_bad_inputs.py" in report.nodeid for report in terminalreporter.stats.get("failed", []))
-    if tried := passed["refused"] + passed["accepted"] + failed:
-        refused, accepted = passed["refused"], passed["accepted"]
-        terminalreporter.write_line(f"inputs tried: {tried}; clear errors: {refused}; accepted as they should: {accepted}")
+    """One line on what test_bad_inputs.py tried, and one on the known faults of tests/faults."""
+    passed, failed = (terminalreporter.stats.get(outcome, []) for outcome in ("passed", "failed"))
+    found = Counter(dict(report.user_properties).get("input") for report in passed)
+    refused, accepted = found["refused"], found["accepted"]
+    unclear = sum("test_bad_inputs.py" in report.nodeid for report in failed)
+    if tried := refused + accepted + unclear:
+        terminalreporter.write_line(
+            f"inputs tried: {tried}; clear errors: {refused}; accepted as they should: {accepted}"
+        )
+    missed, caught = fault_numbers(failed), fault_numbers(passed)
+    if named := missed | caught:
+        terminalreporter.write_line(f"faults: {len(named)} named, {len(named - missed)} caught")
+
+
+def fault_numbers(reports: Sequence[pytest.TestReport]) -> set[str]:
+    """The numbers in the names of tests in tests/faults."""
+    found = (re.search(r"faults/test_\w+\.py::test_fault_(\d\d)_", report.nodeid) for report in reports)
+    return {number[1] for number in found if number}
 
 
 @pytest.fixture(scope="session")
@@ -72,7 +85,7 @@ def train_settings() -> Train:
 
 @pytest.fixture(scope="session")
 def examples() -> list[Example]:
-    """Twelve rows of very different lengths, some with braces, a control token's spelling, and other scripts."""
+    """Twelve rows of very different lengths, some with braces, a control token's name or other scripts."""
     texts = [
         "short",
         "a {brace} and {{two}}",
@@ -81,12 +94,20 @@ def examples() -> list[Example]:
         "文本 in two scripts",
         "x" * 90,
     ]
-    return [Example(f"{text} number {i}", "yes" if i % 2 else "a longer no") for i, text in enumerate(texts * 2)]
+    return [
+        Example(f"{text} number {i}", "yes" if i % 2 else "a longer no") for i, text in enumerate(texts * 2)
+    ]
+
+
+@pytest.fixture(scope="session")
+def rows(encoder: PromptEncoder, examples: list[Example]) -> list[Encoded]:
+    """The examples, each with its answer, under one instruction."""
+    return encoder.encode("Say whether it is short.", "Answer yes or no.", "en", examples, answers=True)
 
 
 @pytest.fixture(scope="session")
 def tiny_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository after one run of the default method, on the tiny model and two tasks; not to be changed."""
+    """A repository after a run of the default method, on the tiny model and two tasks; not to be changed."""
     folder = new_project(tmp_path_factory.mktemp("tiny") / "project")
     experiment(folder)
     return folder

@@ -10,26 +10,38 @@ from pathlib import Path
 REPOSITORY = Path(__file__).parent.parent
 PAIR = """name: pair
 source: embedded
-path: src/sapo/benchmarks/tasks
+path: src/sapo/data/tasks
 tasks:
   reuters_r8: {after: base}
   xsum: {after: reuters_r8}
 last: xsum
 """
 SMALL = [
-    *["sequence=pair", "model=tiny_llama", "data.train_rows=6", "data.test_rows=3", "paraphrase.count=2", "selection.rows=4"],
+    *[
+        "sequence=pair",
+        "model=tiny_llama",
+        "data.train_rows=6",
+        "data.test_rows=3",
+        "paraphrase.count=2",
+        "selection.rows=4",
+    ],
     *["prompt.max_tokens=900", "evaluate.max_new_tokens=4", "train.learning_rate=0.01"],
 ]
 
 
 def environment() -> dict[str, str]:
     """This process's, with this Python's commands first in PATH."""
-    return os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
+    return os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "DVC_NO_ANALYTICS": "1",
+    }
 
 
 def run(folder: Path, *command: str, fails: bool = False) -> str:
     """The command's output, stderr included; its success (or failure) is asserted."""
-    done = subprocess.run(command, cwd=folder, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    done = subprocess.run(
+        command, cwd=folder, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
     assert (done.returncode != 0) == fails, done.stdout[-4000:]
     return done.stdout
 
@@ -50,7 +62,7 @@ def stages_run(output: str) -> set[str]:
 def new_project(folder: Path) -> Path:
     """A repository of its own with this one's files and one new YAML file, committed; nothing has been run."""
     folder.mkdir()
-    for name in ("src", "conf", "dvc.yaml", "params.yaml", ".dvcignore", ".gitignore"):
+    for name in ("src", "tools", "conf", "dvc.yaml", "params.yaml", ".dvcignore", ".gitignore"):
         source = REPOSITORY / name
         shutil.copytree(source, folder / name) if source.is_dir() else shutil.copy(source, folder / name)
     (folder / ".dvc").mkdir()

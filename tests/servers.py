@@ -1,4 +1,4 @@
-"""A real S3-compatible server (SeaweedFS) and a real SSH server (OpenSSH) on loopback, to be killed and started again."""
+"""A real S3 server (SeaweedFS) and a real SSH server (OpenSSH) on loopback, to be killed and restarted."""
 
 import getpass
 import os
@@ -26,7 +26,7 @@ def free_ports(count: int) -> list[int]:
 
 
 class Server:
-    """What both have in common: a process with children, a folder with what was stored, a name for the DVC remote."""
+    """What both have in common: a process with children, a folder of what was stored, a name for DVC."""
 
     name: str
     package: str  # what a machine needs to have it
@@ -64,7 +64,9 @@ class Server:
             except Exception as error:  # whatever a server says that is not ready yet
                 last = error
                 time.sleep(0.1)
-        raise AssertionError(f"{self.name} did not start: {last}\n{(self.folder / 'log').read_text()[-2000:]}")
+        raise AssertionError(
+            f"{self.name} did not start: {last}\n{(self.folder / 'log').read_text()[-2000:]}"
+        )
 
     def kill(self) -> None:
         """kill -9 to the server and every process that serves a connection."""
@@ -89,7 +91,9 @@ class S3Server(Server):
 
     def __init__(self, folder: Path) -> None:
         super().__init__("weed", folder)
-        names = [f"{part}.port{kind}" for part in ("master", "volume", "filer", "s3") for kind in ("", ".grpc")]
+        names = [
+            f"{part}.port{kind}" for part in ("master", "volume", "filer", "s3") for kind in ("", ".grpc")
+        ]
         self.ports = dict(zip(names, free_ports(len(names)), strict=True))
         self.url = f"http://127.0.0.1:{self.ports['s3.port']}"
         actions = '["Admin", "Read", "Write", "List", "Tagging"]'
@@ -100,7 +104,14 @@ class S3Server(Server):
 
     def command(self) -> list[str]:
         options = [f"-{name}={port}" for name, port in self.ports.items()]
-        options += [f"-dir={self.data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.telemetry=false", "-filer", "-s3"]
+        options += [
+            f"-dir={self.data}",
+            "-ip=127.0.0.1",
+            "-ip.bind=127.0.0.1",
+            "-master.telemetry=false",
+            "-filer",
+            "-s3",
+        ]
         options += ["-master.volumeSizeLimitMB=64", "-volume.max=40", f"-s3.config={self.folder}/s3.json"]
         options += ["-s3.port.iceberg=0", "-s3.port.lance=0", f"-filer.localSocket={self.folder}/filer.sock"]
         return [self.program, f"-logdir={self.folder}", "server", *options]
@@ -134,8 +145,16 @@ class SshServer(Server):
         for name in ("host_key", "user_key"):
             run(folder, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", name)
         if os.getuid() == 0:
-            Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # where sshd, as root, confines its first process
-        lines = [f"Port {self.port}", "ListenAddress 127.0.0.1", f"HostKey {folder}/host_key", "PidFile none", "UsePAM no"]
+            Path("/run/sshd").mkdir(
+                mode=0o755, exist_ok=True
+            )  # where sshd, as root, confines its first process
+        lines = [
+            f"Port {self.port}",
+            "ListenAddress 127.0.0.1",
+            f"HostKey {folder}/host_key",
+            "PidFile none",
+            "UsePAM no",
+        ]
         lines += [f"AuthorizedKeysFile {folder}/user_key.pub", "StrictModes no", "PasswordAuthentication no"]
         lines += ["Subsystem sftp internal-sftp"]
         (folder / "sshd_config").write_text("\n".join(lines) + "\n")
@@ -149,7 +168,15 @@ class SshServer(Server):
                 raise OSError("no SSH server answers")
 
     def add_to(self, repository: Path, path: str) -> None:
-        run(repository, "dvc", "remote", "add", "-d", self.name, f"ssh://127.0.0.1:{self.port}{self.data}/{path}")
+        run(
+            repository,
+            "dvc",
+            "remote",
+            "add",
+            "-d",
+            self.name,
+            f"ssh://127.0.0.1:{self.port}{self.data}/{path}",
+        )
 
     def log_in(self, repository: Path) -> None:
         run(repository, "dvc", "remote", "modify", "--local", self.name, "user", getpass.getuser())

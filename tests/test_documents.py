@@ -4,7 +4,9 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parent.parent
-WRITTEN_BY_A_RUN = re.compile(r"^(data|models|metrics|plots|benchmarks/results|benchmarks/\.work|\.dvc/tmp)/|TASK|STAGE|s3:")
+WRITTEN_BY_A_RUN = re.compile(
+    r"^(data|models|metrics|plots|benchmarks/results|benchmarks/\.work|\.dvc/tmp)/|TASK|STAGE|s3:"
+)
 
 
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", "benchmarks/README.md"]

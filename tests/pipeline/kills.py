@@ -1,10 +1,10 @@
 """Kill the pipeline with SIGKILL again and again: the end must be byte for byte that of a run that nobody disturbed.
 
-    python tests/harness/kills.py --setting tiny --kills 20 --seed 0         # some 6 minutes on two cores
-    python tests/harness/kills.py --setting default --kills 5 --output kills.json
+    python tests/pipeline/kills.py --setting tiny --kills 20 --seed 0         # some 6 minutes on two cores
+    python tests/pipeline/kills.py --setting default --kills 5 --output kills.json
 
 Works in clones of the repository's last commit in a temporary folder. After each kill comes `dvc repro` again, at once; should
-that fail, `python src/recover.py` and `dvc repro`, as `make repro` does. Kill points are drawn from the time of the undisturbed
+that fail, `python tools/recover.py` and `dvc repro`, as `make repro` does. Kill points are drawn from the time of the undisturbed
 run, stage by stage; one more is aimed at a training that has written a checkpoint. After the last, the run goes on to its end.
 """
 
@@ -73,7 +73,7 @@ def clone(folder: Path, setting: str) -> Path:
     subprocess.run(["git", "clone", "--quiet", str(REPOSITORY), str(folder)], check=True)
     if tasks := TASKS.get(setting):
         chain = "".join(f"  {task}: {{after: {after}}}\n" for task, after in zip(tasks, ["base", *tasks], strict=False))
-        text = f"name: small\nsource: embedded\npath: src/sapo/benchmarks/tasks\ntasks:\n{chain}last: {tasks[-1]}\n"
+        text = f"name: small\nsource: embedded\npath: src/sapo/data/tasks\ntasks:\n{chain}last: {tasks[-1]}\n"
         (folder / "conf/sequence/small.yaml").write_text(text)
     overrides = ["sequence=small", *SMALL] if tasks else []
     compose_and_dump(str(folder / "params.yaml"), str(folder / "conf"), None, "config", "", overrides)
@@ -179,7 +179,7 @@ def reached(run: Run, point: Point, order: list[str]) -> bool:
 def disturbed(folder: Path, wanted: list[Point], order: list[str], record: Record) -> list[Point]:
     """Run to the end, with kills on the way; the points that were not reached.
 
-    After a kill comes `dvc repro` alone; `src/recover.py` helps when DVC says that it cannot go on.
+    After a kill comes `dvc repro` alone; `tools/recover.py` helps when DVC says that it cannot go on.
     """
     wanted, helped, orphans = list(wanted), False, list[psutil.Process]()
     while True:
@@ -215,8 +215,8 @@ def disturbed(folder: Path, wanted: list[Point], order: list[str], record: Recor
 
 
 def recover(folder: Path) -> list[str]:
-    """What src/recover.py says that it has mended."""
-    command = [sys.executable, "src/recover.py"]
+    """What tools/recover.py says that it has mended."""
+    command = [sys.executable, "tools/recover.py"]
     return subprocess.run(command, cwd=folder, env=environment(), text=True, capture_output=True, check=True).stdout.splitlines()
 
 

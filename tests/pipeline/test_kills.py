@@ -1,6 +1,6 @@
 """A few kills at random points of a small pipeline, and one at a training that has written a checkpoint.
 
-tests/harness/kills.py says what is done, and does more of it: `python tests/harness/kills.py --kills 20`.
+tests/pipeline/kills.py says what is done, and does more of it: `python tests/pipeline/kills.py --kills 20`.
 """
 
 import sys
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent / "harness"))
+sys.path.insert(0, str(Path(__file__).parent))
 import kills
 
 

@@ -10,7 +10,8 @@ import pytest
 from peft import PeftModel
 
 from laboratory import copy_of, experiment, read, run, stages_run
-from sapo.lora.stack import fold, load_adapter
+from sapo.lora.current import fold
+from sapo.lora.stack import load_adapter
 from sapo.models.load import load_model, load_tokenizer
 from sapo.prompts.encoder import PromptEncoder
 from sapo.artifacts.task import load_task
@@ -34,7 +35,7 @@ def test_one_run_leaves_every_output(project: Path) -> None:
         losses = [candidate["loss"] for candidate in prompt["candidates"]]
         assert len(losses) == 3
         assert losses[prompt["chosen"]] == min(losses)
-        assert sorted(candidate["rank"] for candidate in prompt["candidates"]) == [1, 2, 3]
+        assert sorted(candidate["place"] for candidate in prompt["candidates"]) == [1, 2, 3]
         assert prompt["instruction"] == prompt["candidates"][prompt["chosen"]]["instruction"]
         assert (project / f"plots/train/{task}/loss.tsv").read_text().startswith("step\tloss")
     assert not list(project.glob(".checkpoints/*/checkpoint-*"))
@@ -106,9 +107,9 @@ def model_input(ids: list[int]):
 
 
 def test_an_adapter_of_the_pipeline_is_refused_under_another_base(project: Path) -> None:
-    from sapo.runtime.errors import DataError
+    from sapo.runtime.errors import OtherRunError
 
-    with pytest.raises(DataError, match="was trained on base model tiny_llama"):
+    with pytest.raises(OtherRunError, match="was trained on base model tiny_llama"):
         fold(load_model(project / "models/base", "float32"), load_adapter(project / "models/xsum", "another"))
 
 
@@ -124,15 +125,15 @@ def test_nothing_runs_twice_and_methods_come_back_from_the_run_cache(
     assert not stages_run(output) & {"prepare", "base_model", "zero_shot"}
     prompt = read(folder / "data/prompts/xsum.json")
     assert prompt["instruction"] == prompt["original"]
-    unmeasured = {"loss": None, "rows": 0, "rank": None}
+    unmeasured = {"loss": None, "rows": 0, "place": None}
     assert prompt["candidates"] == [{"instruction": prompt["original"], "original": True} | unmeasured]
 
     kept = run(folder, "dvc", "exp", "list", "--name-only").split()
-    compared = run(folder, sys.executable, "src/compare.py", *kept, "workspace")
+    compared = run(folder, sys.executable, "tools/compare.py", *kept, "workspace")
     assert "olora - lora_inc_sapo" in compared or "lora_inc_sapo - olora" in compared
     assert "test rows" in compared
     assert "* one seed: the interval (bootstrap) covers the choice of test rows alone" in compared
-    assert "no-such-rev" in run(folder, sys.executable, "src/compare.py", "no-such-rev", fails=True)
+    assert "no-such-rev" in run(folder, sys.executable, "tools/compare.py", "no-such-rev", fails=True)
 
     back = experiment(folder, "method=lora_inc_sapo")
     assert not [stage for stage in stages_run(back) if stage.startswith(("train@", "select@"))]
@@ -156,9 +157,9 @@ WITHOUT_TORCH = """
 import sys
 sys.path.insert(0, "src")
 import paraphrase, report, select_prompt
+report.report()
 paraphrase.paraphrase("xsum")
 select_prompt.select("xsum")
-report.report()
 loaded = {"torch", "transformers", "peft", "datasets", "accelerate"} & set(sys.modules)
 sys.exit(f"needlessly imported: {loaded}" if loaded else 0)
 """

@@ -187,7 +187,7 @@ def test_a_push_broken_in_the_middle_is_completed_by_another(
 
 @LONG
 @pytest.mark.parametrize("server", ["ssh"], indirect=True)
-def test_damage_on_the_remote_is_refused_and_mended_as_the_document_says(
+def test_damage_on_the_remote_is_refused_and_repaired_as_the_document_says(
     server: Server, tiny_project: Path, tmp_path: Path
 ) -> None:
     lab = copy_of(tiny_project, tmp_path / "lab")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from dvc.utils.hydra import compose_and_dump
 
-REPOSITORY = Path(__file__).parent.parent
+REPOSITORY = Path(__file__).parents[2]
 SETTINGS = ["model=tiny_llama", "data.train_rows=24", "data.test_rows=2", "prompt.max_tokens=900", "method=lora_inc"]
 # Stages, one after another in one process, with what a stage script has around its work.
 CODE = """

@@ -9,9 +9,9 @@ import pytest
 import yaml
 from dvc.utils.hydra import compose_and_dump
 
+from sapo.config import Params, check_task, load_params
 from sapo.data.sources import known_tasks
 from sapo.runtime.errors import DataError
-from sapo.config import Params, check_task, load_params
 
 REPOSITORY = Path(__file__).parents[2]
 CONF = REPOSITORY / "conf"
@@ -19,7 +19,12 @@ COMMITTED: dict[str, Any] = yaml.safe_load((REPOSITORY / "params.yaml").read_tex
 CHOICES = [(path.parent.name, path.stem) for path in sorted(CONF.glob("*/*.yaml"))]
 SEQUENCES = [choice for group, choice in CHOICES if group == "sequence"]
 MODELS = [choice for group, choice in CHOICES if group == "model"]
-RECIPES = {"ni_seq_c1": "superni", "ni_seq_g1": "superni", "ni_seq_m1": "superni", "trace": "trace"}  # as published
+RECIPES = {
+    "ni_seq_c1": "superni",
+    "ni_seq_g1": "superni",
+    "ni_seq_m1": "superni",
+    "trace": "trace",
+}  # as published
 ORDERS = {
     "default": ["reuters_r8", "election_tweets", "commonsense_qa"],
     "default_xsum": ["reuters_r8", "election_tweets", "commonsense_qa", "xsum"],
@@ -81,7 +86,9 @@ def refused(path: Path, *named: str) -> None:
 
 def test_the_committed_parameters_are_what_conf_composes_to(tmp_path: Path) -> None:
     fresh = compose(tmp_path / "params.yaml").read_text(encoding="utf-8")
-    assert (REPOSITORY / "params.yaml").read_text(encoding="utf-8") == fresh, "compose params.yaml again: conf/ has changed"
+    assert (REPOSITORY / "params.yaml").read_text(encoding="utf-8") == fresh, (
+        "compose params.yaml again: conf/ has changed"
+    )
 
 
 def test_conf_offers_every_kind_of_choice() -> None:
@@ -95,9 +102,16 @@ def test_every_choice_in_conf_composes_and_validates(tmp_path: Path, group: str,
         assert getattr(params, group).name == choice
 
 
-@pytest.mark.parametrize(("written", "value"), [("1e-4", 1e-4), ("0.00003", 3e-5), ("1E-6", 1e-6), ("1", 1.0)])
-def test_a_learning_rate_means_the_same_however_it_is_written(tmp_path: Path, written: str, value: float) -> None:
-    assert load_params(compose(tmp_path / "params.yaml", f"train.learning_rate={written}")).train.learning_rate == value
+@pytest.mark.parametrize(
+    ("written", "value"), [("1e-4", 1e-4), ("0.00003", 3e-5), ("1E-6", 1e-6), ("1", 1.0)]
+)
+def test_a_learning_rate_means_the_same_however_it_is_written(
+    tmp_path: Path, written: str, value: float
+) -> None:
+    assert (
+        load_params(compose(tmp_path / "params.yaml", f"train.learning_rate={written}")).train.learning_rate
+        == value
+    )
 
 
 def test_the_default_sequence_is_in_the_order_of_the_file() -> None:
@@ -133,7 +147,9 @@ def test_a_published_sequence_has_the_paper_s_numbers(tmp_path: Path, choice: st
 
 
 @pytest.mark.parametrize("choice", SEQUENCES)
-def test_a_sequence_brings_the_numbers_of_its_recipe_and_those_it_states_itself(tmp_path: Path, choice: str) -> None:
+def test_a_sequence_brings_the_numbers_of_its_recipe_and_those_it_states_itself(
+    tmp_path: Path, choice: str
+) -> None:
     recipe = RECIPES.get(choice) or ("small" if choice.endswith("_small") else "default")
     own = load_params(compose(tmp_path / "own.yaml", f"sequence={choice}")).model_dump()
     named = load_params(compose(tmp_path / "named.yaml", f"recipe={recipe}")).model_dump()
@@ -151,7 +167,9 @@ def test_a_path_that_the_source_would_not_read_is_refused(changed: Callable[...,
     refused(changed("sequence", about), "sequence", "use source 'folder'")
 
 
-@pytest.mark.parametrize("url", ["https://me:s3cr3t@host/files", "https://s3cr3t@host/files", "https://host/files?token=s3cr3t"])
+@pytest.mark.parametrize(
+    "url", ["https://me:s3cr3t@host/files", "https://s3cr3t@host/files", "https://host/files?token=s3cr3t"]
+)
 def test_a_secret_in_data_url_is_refused_and_not_shown(changed: Callable[..., Path], url: str) -> None:
     with pytest.raises(DataError, match=r"data\.url: ") as caught:
         load_params(changed("data.url", url))
@@ -160,18 +178,35 @@ def test_a_secret_in_data_url_is_refused_and_not_shown(changed: Callable[..., Pa
         assert load_params(changed("data.url", usable)).data.url == usable
 
 
-@pytest.mark.parametrize("overrides", [("sequence=trace", "recipe=default"), ("recipe=default", "sequence=trace")])
-def test_a_recipe_that_is_asked_for_overrides_the_sequence_s_own(tmp_path: Path, overrides: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    "overrides", [("sequence=trace", "recipe=default"), ("recipe=default", "sequence=trace")]
+)
+def test_a_recipe_that_is_asked_for_overrides_the_sequence_s_own(
+    tmp_path: Path, overrides: tuple[str, ...]
+) -> None:
     params = load_params(compose(tmp_path / "params.yaml", *overrides)).model_dump()
     assert params["sequence"]["name"] == "trace"
     assert params == load_params(REPOSITORY / "params.yaml").model_dump() | {"sequence": params["sequence"]}
 
 
 def test_a_number_that_is_asked_for_overrides_every_recipe(tmp_path: Path) -> None:
-    overrides = ("sequence=trace", "method=olora_sapo", "model=qwen3_8b", "data.train_rows=7", "paraphrase.source=api", "seed=3")
-    params = load_params(compose(tmp_path / "params.yaml", *overrides, "data.url=https://mirror.example/files"))
+    overrides = (
+        "sequence=trace",
+        "method=olora_sapo",
+        "model=qwen3_8b",
+        "data.train_rows=7",
+        "paraphrase.source=api",
+        "seed=3",
+    )
+    params = load_params(
+        compose(tmp_path / "params.yaml", *overrides, "data.url=https://mirror.example/files")
+    )
     assert (params.data.train_rows, params.data.test_rows, params.seed) == (7, 3000, 3)
-    assert (params.method.name, params.model.name, params.paraphrase.source) == ("olora_sapo", "qwen3_8b", "api")
+    assert (params.method.name, params.model.name, params.paraphrase.source) == (
+        "olora_sapo",
+        "qwen3_8b",
+        "api",
+    )
     assert params.data.url == "https://mirror.example/files"
 
 
@@ -185,7 +220,9 @@ def test_every_hub_model_is_pinned_to_a_commit_and_small_in_memory(tmp_path: Pat
     else:
         assert choice in ("smollm2_135m", "tiny_llama", "tiny_qwen3")
     thinks = "qwen3" in choice
-    assert model.template_options.get("enable_thinking", "not an option") == (False if thinks else "not an option")
+    assert model.template_options.get("enable_thinking", "not an option") == (
+        False if thinks else "not an option"
+    )
     assert model.target_modules == ["q_proj", "v_proj"]
 
 
@@ -193,18 +230,34 @@ def test_every_catalogued_task_can_be_named_in_a_sequence(changed: Callable[...,
     names = sorted(known_tasks("catalog"))
     assert {task for order in ORDERS.values() for task in order} < {*names, *known_tasks("embedded")}
     tasks = {name: {"after": previous} for previous, name in zip(["base", *names], names, strict=False)}
-    about = {"name": "all", "source": "catalog", "path": "src/sapo/benchmarks/catalog.json", "tasks": tasks, "last": names[-1]}
+    about = {
+        "name": "all",
+        "source": "catalog",
+        "path": "src/sapo/benchmarks/catalog.json",
+        "tasks": tasks,
+        "last": names[-1],
+    }
     assert load_params(changed("sequence", about)).sequence.order == names
 
 
 @pytest.mark.parametrize(
     ("source", "task"),
-    [("catalog", "task19"), ("catalog", "reuters_r8"), ("catalog", "fomc"), ("embedded", "task195"), ("embedded", "FOMC")],
+    [
+        ("catalog", "task19"),
+        ("catalog", "reuters_r8"),
+        ("catalog", "fomc"),
+        ("embedded", "task195"),
+        ("embedded", "FOMC"),
+    ],
 )
-def test_a_task_that_its_source_does_not_know_is_refused_by_name(changed: Callable[..., Path], source: str, task: str) -> None:
+def test_a_task_that_its_source_does_not_know_is_refused_by_name(
+    changed: Callable[..., Path], source: str, task: str
+) -> None:
     about = {"name": "mine", "source": source, "path": "x", "tasks": {task: {"after": "base"}}, "last": task}
     known = sorted(known_tasks(source))
-    refused(changed("sequence", about), f"no task of source {source!r} is called {task!r}", known[0], known[-1])
+    refused(
+        changed("sequence", about), f"no task of source {source!r} is called {task!r}", known[0], known[-1]
+    )
 
 
 @pytest.mark.parametrize(
@@ -226,8 +279,16 @@ def test_a_task_that_its_source_does_not_know_is_refused_by_name(changed: Callab
         ("mine\n", False),
     ],
 )
-def test_a_task_of_a_folder_may_have_any_safe_name(changed: Callable[..., Path], task: str, safe: bool) -> None:
-    about = {"name": "mine", "source": "folder", "path": "/some/folder", "tasks": {task: {"after": "base"}}, "last": task}
+def test_a_task_of_a_folder_may_have_any_safe_name(
+    changed: Callable[..., Path], task: str, safe: bool
+) -> None:
+    about = {
+        "name": "mine",
+        "source": "folder",
+        "path": "/some/folder",
+        "tasks": {task: {"after": "base"}},
+        "last": task,
+    }
     path = changed("sequence", about)
     if safe:
         assert load_params(path).sequence.order == [task]
@@ -240,7 +301,9 @@ def test_a_setting_that_is_missing_is_named(changed: Callable[..., Path], name: 
     refused(changed(name), key(name))
 
 
-@pytest.mark.parametrize("name", ["trian", "train.epoch", "lora.rank", "sequence.tasks.reuters_r8.before", "model.wheel.url"])
+@pytest.mark.parametrize(
+    "name", ["trian", "train.epoch", "lora.rank", "sequence.tasks.reuters_r8.before", "model.wheel.url"]
+)
 def test_an_unknown_key_is_named(changed: Callable[..., Path], name: str) -> None:
     refused(changed(name, 3), key(name))
 
@@ -340,11 +403,16 @@ def test_every_wrong_key_is_named_at_once(changed: Callable[..., Path]) -> None:
 def test_a_sequence_that_is_no_chain_of_known_tasks_is_refused(
     changed: Callable[..., Path], tasks: dict[str, str], last: str, named: str
 ) -> None:
-    path = changed("sequence", COMMITTED["sequence"] | {"tasks": {t: {"after": a} for t, a in tasks.items()}, "last": last})
+    path = changed(
+        "sequence",
+        COMMITTED["sequence"] | {"tasks": {t: {"after": a} for t, a in tasks.items()}, "last": last},
+    )
     refused(path, "sequence", named)
 
 
-@pytest.mark.parametrize(("selector", "paraphrases"), [("original", True), ("sapo", False), ("random", False)])
+@pytest.mark.parametrize(
+    ("selector", "paraphrases"), [("original", True), ("sapo", False), ("random", False)]
+)
 def test_paraphrases_that_no_selector_reads_or_a_selector_without_them_are_refused(
     changed: Callable[..., Path], selector: str, paraphrases: bool
 ) -> None:

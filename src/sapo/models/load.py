@@ -10,6 +10,7 @@ import torch
 from sapo.artifacts.base_model import BASE_FOLDER, read_base
 from sapo.models.devices import device
 from sapo.runtime.errors import ArtifactError, DataError
+from sapo.runtime.imports import quick_imports
 from sapo.runtime.outputs import STORAGE_ERRORS, storage_error
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def load_model(folder: Path, dtype: str, place: torch.device | None = None) -> "
 
     location = weights_folder(folder)
     options: dict[str, Any] = {"use_safetensors": True, "trust_remote_code": False, "local_files_only": True}
-    with named(f"the model in {location}"):
+    with quick_imports(), named(f"the model in {location}"):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             location, dtype=getattr(torch, dtype), output_loading_info=True, **options
         )
@@ -86,7 +87,7 @@ def load_tokenizer(folder: Path = BASE_FOLDER) -> "PreTrainedTokenizerBase":
     from transformers import AutoTokenizer
 
     location = weights_folder(folder)
-    with named(f"the tokenizer in {location}"):
+    with quick_imports(), named(f"the tokenizer in {location}"):
         tokenizer = AutoTokenizer.from_pretrained(location, trust_remote_code=False, local_files_only=True)
     if not tokenizer.chat_template:
         raise DataError(f"{location}: the tokenizer has no chat template; choose an instruction-tuned model")

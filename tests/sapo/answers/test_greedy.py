@@ -1,3 +1,5 @@
+"""Greedy answers are those of `generate`, row by row, for less work."""
+
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -5,8 +7,8 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel
 
 from sapo.answers.greedy import generate
-from sapo.prompts.encoder import PromptEncoder
 from sapo.artifacts.task import Example
+from sapo.prompts.encoder import PromptEncoder
 
 
 def test_fault_07_answers_equal_those_of_generate_one_row_at_a_time(
@@ -22,7 +24,9 @@ def test_fault_07_answers_equal_those_of_generate_one_row_at_a_time(
     expected = []
     for row in rows:
         ids = torch.tensor([row.prompt])
-        out = model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=config)[0, len(row.prompt) :].tolist()
+        out = model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=config)[
+            0, len(row.prompt) :
+        ].tolist()
         expected.append(out[:-1] if out[-1] in stop else out)
     lengths = {len(answer) for answer in expected}
     assert len(lengths) > 1  # some rows were dropped early, or the test shows nothing
@@ -32,7 +36,9 @@ def test_fault_07_answers_equal_those_of_generate_one_row_at_a_time(
         assert generate(model, rows, stop, 0, 10, batch_tokens, "") == expected
     read.clear()
     assert generate(model, rows, stop, 0, 10, 2_000, "") == expected
-    assert any(later > first for first, later in pairwise(read[1:]))  # read in several pieces, answered together
+    assert any(
+        later > first for first, later in pairwise(read[1:])
+    )  # read in several batches, answered together
     assert [answer[0] for answer in free] == first
 
 
@@ -42,7 +48,9 @@ def test_fault_06_a_batch_costs_one_prefix_and_one_pass_a_token(
     model = new_model()
     rows = encoder.encode("Say whether it is short.", "Answer yes or no.", "en", examples, answers=False)
     shapes: list[tuple[int, ...]] = []
-    model.get_input_embeddings().register_forward_pre_hook(lambda _, inputs: shapes.append(tuple(inputs[0].shape)))
+    model.get_input_embeddings().register_forward_pre_hook(
+        lambda _, inputs: shapes.append(tuple(inputs[0].shape))
+    )
     generate(model, rows, {-1}, 0, 6, 100_000, "")
     assert [shape[0] for shape in shapes] == [1, *[len(rows)] * 6]
     assert all(shape[1] == 1 for shape in shapes[2:])

@@ -10,25 +10,33 @@ from typing import Any
 import pytest
 import yaml
 
-from sapo.data.sources import EMBEDDED, known_tasks
-from sapo.data.catalog import task_folders
-from sapo.data.folder import check_about, make_task
-from sapo.runtime.errors import DataError
-from sapo.runtime.files import read_json
+from sapo.artifacts.task import Task
 from sapo.candidates import bank
 from sapo.candidates.bank import from_bank
 from sapo.candidates.checks import SPECIAL, faults, normalised
-from sapo.artifacts.task import Task
+from sapo.data.catalog import task_folders
+from sapo.data.folder import check_about, make_task
+from sapo.data.sources import EMBEDDED, known_tasks
+from sapo.runtime.errors import DataError
+from sapo.runtime.files import read_json
 
 REPOSITORY = Path(__file__).parents[3]
 BENCHMARKS = Path(os.environ.get("SAPO_BENCHMARKS") or REPOSITORY.parent / "shared" / "benchmarks")
 TASKS = sorted(known_tasks("embedded"))
-SEQUENCES = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in (REPOSITORY / "conf" / "sequence").glob("*.yaml")]
+SEQUENCES = [
+    yaml.safe_load(path.read_text(encoding="utf-8"))
+    for path in (REPOSITORY / "conf" / "sequence").glob("*.yaml")
+]
 # Py150 has no instruction that could be paraphrased
 CATALOGUED = sorted({t for s in SEQUENCES if "sequence" in s for t in s["sequence"]["tasks"]} - {"Py150"})
-COPIED = {"en": 6, "zh": 12}  # so many words, or Chinese characters, in a row are a quotation, not a paraphrase
+COPIED = {
+    "en": 6,
+    "zh": 12,
+}  # so many words, or Chinese characters, in a row are a quotation, not a paraphrase
 ORIGINAL = "Say whether the review below is positive or negative."
-GOOD = [f"{start} whether you find this review positive or negative." for start in ("Decide", "Tell", "Judge")]
+GOOD = [
+    f"{start} whether you find this review positive or negative." for start in ("Decide", "Tell", "Judge")
+]
 
 
 def embedded(name: str) -> Task:
@@ -61,7 +69,12 @@ def own(tmp_path: Path) -> Any:
 
     def write(entries: list[Any]) -> Task:
         digest = hashlib.sha256(ORIGINAL.encode()).hexdigest()
-        content = {"task": "reviews", "provenance": "a test", "instruction_sha256": digest, "paraphrases": entries}
+        content = {
+            "task": "reviews",
+            "provenance": "a test",
+            "instruction_sha256": digest,
+            "paraphrases": entries,
+        }
         (tmp_path / "reviews.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
         return Task("reviews", ORIGINAL, "", ["positive", "negative"], "en", 8, {}, [], [])
 

@@ -45,7 +45,9 @@ def test_fault_17_the_original_in_another_dress_is_refused(original: str, before
 
 @untimed
 @given(accepted=st.lists(sentences, min_size=1, max_size=5), data=st.data())
-def test_fault_17_a_duplicate_of_any_accepted_candidate_is_refused(accepted: list[str], data: st.DataObject) -> None:
+def test_fault_17_a_duplicate_of_any_accepted_candidate_is_refused(
+    accepted: list[str], data: st.DataObject
+) -> None:
     candidate = data.draw(st.sampled_from(accepted)) + data.draw(signs)
     assert "it is a duplicate" in faults(candidate, ORIGINAL, [], accepted)
     others = [text for text in accepted if normalised(text) != normalised(candidate)]
@@ -58,7 +60,9 @@ def test_fault_17_every_label_that_is_lost_is_named(lost: set[str]) -> None:
     candidate = GOOD
     for label in lost:
         candidate = candidate.replace(label, "another")
-    assert faults(candidate, ORIGINAL, LABELS) == [f"it lacks the labels {', '.join(x for x in LABELS if x in lost)}"]
+    assert faults(candidate, ORIGINAL, LABELS) == [
+        f"it lacks the labels {', '.join(x for x in LABELS if x in lost)}"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -74,7 +78,8 @@ def test_a_label_may_stand_between_any_signs(around: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("label", "text"), [("A", "输出A或B"), ("B", "输出A或B"), ("A", "A是支持"), ("B", "选B"), ("C", "A、B、C三项")]
+    ("label", "text"),
+    [("A", "输出A或B"), ("B", "输出A或B"), ("A", "A是支持"), ("B", "选B"), ("C", "A、B、C三项")],
 )
 def test_a_letter_between_chinese_characters_is_kept(label: str, text: str) -> None:
     assert keeps_label(text, label)
@@ -87,7 +92,9 @@ def test_a_chinese_label_needs_no_space_around_it(label: str, text: str) -> None
     assert keeps_label(text, label)
 
 
-@pytest.mark.parametrize("text", ["输出AB或C", "输出A1或B", "输出a或b", "输出Ａ或Ｂ", "输出甲或乙", "A-B的选择", "输出éA或B", ""])
+@pytest.mark.parametrize(
+    "text", ["输出AB或C", "输出A1或B", "输出a或b", "输出Ａ或Ｂ", "输出甲或乙", "A-B的选择", "输出éA或B", ""]
+)
 def test_fault_17_a_letter_within_a_word_is_not_kept_in_chinese_either(text: str) -> None:
     assert not keeps_label(text, "A")
 
@@ -95,7 +102,9 @@ def test_fault_17_a_letter_within_a_word_is_not_kept_in_chinese_either(text: str
 def test_fault_17_a_chinese_paraphrase_that_loses_a_letter_is_refused() -> None:
     original, labels = "判断文本的态度，选择一项：A.支持，B.反对，C.中立。输出A，B或者C。", ["A", "B", "C"]
     assert faults("读完文本后回答态度：支持选A，反对选B，中立选C。", original, labels) == []
-    assert faults("读完文本后回答态度：支持选A，反对选B，否则中立。", original, labels) == ["it lacks the labels C"]
+    assert faults("读完文本后回答态度：支持选A，反对选B，否则中立。", original, labels) == [
+        "it lacks the labels C"
+    ]
 
 
 @untimed
@@ -111,7 +120,9 @@ def test_a_label_that_the_original_does_not_hold_is_not_asked_for() -> None:
 
 @untimed
 @given(original=sentences, filler=letters, length=st.integers(1, 700))
-def test_fault_17_a_candidate_that_is_too_short_or_too_long_is_refused(original: str, filler: str, length: int) -> None:
+def test_fault_17_a_candidate_that_is_too_short_or_too_long_is_refused(
+    original: str, filler: str, length: int
+) -> None:
     too_far = length < MIN_RATIO * len(original) or length > MAX_RATIO * len(original)
     assert any("its length" in fault for fault in faults(filler * length, original, [])) == too_far
 
@@ -155,7 +166,17 @@ def test_white_space_is_no_control_character(white: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["{sentence}", '"quoted"', "a < b | c > d", "[see below]", "支持", "<b>bold</b>", "[INSTANT]", "<sys> <thinking>"]
+    "text",
+    [
+        "{sentence}",
+        '"quoted"',
+        "a < b | c > d",
+        "[see below]",
+        "支持",
+        "<b>bold</b>",
+        "[INSTANT]",
+        "<sys> <thinking>",
+    ],
 )
 def test_fault_17_braces_quotes_and_other_scripts_are_no_fault(text: str) -> None:
     assert faults(f"{GOOD} {text}", ORIGINAL, LABELS) == []

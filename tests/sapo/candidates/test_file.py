@@ -10,13 +10,16 @@ import pytest
 import yaml
 
 from paraphrase import collect
-from sapo.runtime.errors import DataError
-from sapo.config import Paraphrase
-from sapo.candidates.file import from_file
 from sapo.artifacts.task import Task
+from sapo.candidates.file import from_file
+from sapo.config import Paraphrase
+from sapo.runtime.errors import DataError
 
 ORIGINAL = "Say whether the review below is positive or negative."
-GOOD = [f"{start} whether you find this review positive or negative." for start in ("Decide", "Tell {me}", 'Judge "well"')]
+GOOD = [
+    f"{start} whether you find this review positive or negative."
+    for start in ("Decide", "Tell {me}", 'Judge "well"')
+]
 REVIEWS = Task("reviews", ORIGINAL, "", ["positive", "negative"], "en", 8, {}, [], [])
 
 Write = Callable[..., str]
@@ -28,7 +31,9 @@ def write(tmp_path: Path) -> Write:
 
     def into(content: Any, name: str = "own.yaml") -> str:
         path = tmp_path / name
-        path.write_bytes(content if isinstance(content, bytes) else yaml.safe_dump(content, allow_unicode=True).encode())
+        path.write_bytes(
+            content if isinstance(content, bytes) else yaml.safe_dump(content, allow_unicode=True).encode()
+        )
         return str(path)
 
     return into
@@ -58,7 +63,10 @@ def test_white_space_around_a_paraphrase_is_removed(write: Write) -> None:
     folded = "  - >-\n    Judge it: positive\n    or negative?\n"
     literal = "  - |\n    Decide whether you find this review\n    positive or negative.\n\n"
     found = from_file(REVIEWS, 2, write(f"reviews:\n{literal}{folded}".encode()))
-    assert found == ["Decide whether you find this review\npositive or negative.", "Judge it: positive or negative?"]
+    assert found == [
+        "Decide whether you find this review\npositive or negative.",
+        "Judge it: positive or negative?",
+    ]
 
 
 def test_what_follows_the_wanted_ones_may_be_unfinished(write: Write) -> None:
@@ -88,7 +96,17 @@ def test_a_file_that_is_no_yaml_or_not_utf_8_is_named(write: Write, content: byt
 
 @pytest.mark.parametrize(
     "content",
-    [None, [], GOOD, "reviews", {}, {"films": GOOD}, {"reviews": None}, {"reviews": GOOD[0]}, {"reviews": {"1": GOOD[0]}}],
+    [
+        None,
+        [],
+        GOOD,
+        "reviews",
+        {},
+        {"films": GOOD},
+        {"reviews": None},
+        {"reviews": GOOD[0]},
+        {"reviews": {"1": GOOD[0]}},
+    ],
 )
 def test_a_file_without_a_list_under_the_task_s_name_is_refused(write: Write, content: Any) -> None:
     refused(write(content), 1, "no list under 'reviews'")
@@ -114,7 +132,9 @@ def test_a_list_that_is_too_short_is_refused(write: Write) -> None:
         (GOOD[2] + "\x07", "control character"),
     ],
 )
-def test_fault_17_one_that_fails_a_check_is_named_by_file_task_and_number(write: Write, entry: Any, fault: str) -> None:
+def test_fault_17_one_that_fails_a_check_is_named_by_file_task_and_number(
+    write: Write, entry: Any, fault: str
+) -> None:
     path = write({"reviews": [GOOD[0], entry, GOOD[1]]})
     refused(path, 3, f"{path}, reviews, paraphrase 2: ", fault)
     assert from_file(REVIEWS, 1, path) == GOOD[:1]
@@ -126,7 +146,9 @@ def test_fault_03_the_file_is_read_anew_every_time(write: Write) -> None:
 
 
 def test_the_stage_takes_them_from_the_file_that_the_settings_name(write: Write) -> None:
-    settings = Paraphrase(source="file", count=2, path=write({"reviews": GOOD}), model="none", temperature=0.0, concurrency=1)
-    assert collect(REVIEWS, settings) == (GOOD[:2], {})
+    settings = Paraphrase(
+        source="file", count=2, path=write({"reviews": GOOD}), model="none", temperature=0.0, concurrency=1
+    )
+    assert collect(REVIEWS, settings) == (GOOD[:2], None)
     with pytest.raises(DataError, match="no list under 'films'"):
         collect(replace(REVIEWS, name="films"), settings)

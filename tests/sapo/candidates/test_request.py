@@ -1,12 +1,12 @@
-"""The request for a paraphrase: the instruction as it is, its labels, a manner of its own, the last answer's faults."""
+"""The request for a paraphrase: the instruction as it is, its labels, a manner, the last answer's faults."""
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sapo.candidates.request import MANNERS, request_text
-from sapo.candidates.checks import MAX_RATIO
 from sapo.artifacts.task import Task
+from sapo.candidates.checks import MAX_RATIO
+from sapo.candidates.request import MANNERS, request_text
 
 LANGUAGES = sorted(MANNERS)
 SHORTEST = {language: min(map(len, manners)) for language, manners in MANNERS.items()}
@@ -14,7 +14,9 @@ SHORTEST = {language: min(map(len, manners)) for language, manners in MANNERS.it
 untimed = settings(deadline=None, max_examples=60)  # how long a test takes depends on the machine
 any_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=200)
 braces = st.lists(
-    st.sampled_from(["{", "}", "{{x}}", "{0}", "{!r:>9}", "%s", "$x", '"', "'", '"""', "\\", "\n", "<b>", "文本"])
+    st.sampled_from(
+        ["{", "}", "{{x}}", "{0}", "{!r:>9}", "%s", "$x", '"', "'", '"""', "\\", "\n", "<b>", "文本"]
+    )
 ).map("".join)
 names = st.text(st.characters(categories=["Lu", "Ll", "Nd"]), min_size=1, max_size=9)
 languages = st.sampled_from(LANGUAGES)
@@ -26,7 +28,10 @@ def task(instruction: str, labels: list[str], language: str) -> Task:
 
 @untimed
 @given(
-    instruction=any_text | braces, language=languages, number=st.integers(0, 200), faults=st.lists(any_text | braces, max_size=3)
+    instruction=any_text | braces,
+    language=languages,
+    number=st.integers(0, 200),
+    faults=st.lists(any_text | braces, max_size=3),
 )
 def test_fault_17_any_instruction_stands_in_the_request_as_it_is(
     instruction: str, language: str, number: int, faults: list[str]
@@ -37,14 +42,27 @@ def test_fault_17_any_instruction_stands_in_the_request_as_it_is(
 
 
 @untimed
-@given(instruction=braces, language=languages, labels=st.lists(any_text | braces, max_size=4), number=st.integers(0, 99))
-def test_fault_02_braces_never_break_the_request(instruction: str, language: str, labels: list[str], number: int) -> None:
-    assert instruction in request_text(task(instruction, labels, language), number, 1, ["{", "}", "{0}", "{x}"])
+@given(
+    instruction=braces,
+    language=languages,
+    labels=st.lists(any_text | braces, max_size=4),
+    number=st.integers(0, 99),
+)
+def test_fault_02_braces_never_break_the_request(
+    instruction: str, language: str, labels: list[str], number: int
+) -> None:
+    assert instruction in request_text(
+        task(instruction, labels, language), number, 1, ["{", "}", "{0}", "{x}"]
+    )
 
 
 @untimed
-@given(held=st.lists(names, min_size=1, max_size=5, unique=True), language=languages, number=st.integers(0, 99))
-def test_fault_17_every_label_that_the_instruction_holds_is_named(held: list[str], language: str, number: int) -> None:
+@given(
+    held=st.lists(names, min_size=1, max_size=5, unique=True), language=languages, number=st.integers(0, 99)
+)
+def test_fault_17_every_label_that_the_instruction_holds_is_named(
+    held: list[str], language: str, number: int
+) -> None:
     instruction = f"({') ('.join(held)})"
     lacking = [label + "0" for label in held if label + "0" not in held]
     text = request_text(task(instruction, [*lacking, *held], language), number, 0).replace(instruction, "")
@@ -54,7 +72,9 @@ def test_fault_17_every_label_that_the_instruction_holds_is_named(held: list[str
 
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("labels", [[], ["yes", "no"]])
-def test_labels_that_the_instruction_does_not_hold_are_not_asked_for(language: str, labels: list[str]) -> None:
+def test_labels_that_the_instruction_does_not_hold_are_not_asked_for(
+    language: str, labels: list[str]
+) -> None:
     text = request_text(task("Name a colour.", labels, language), 0, 0)
     assert "labels" not in text
     assert "标签" not in text
@@ -67,7 +87,9 @@ def test_different_numbers_ask_for_different_manners(language: str) -> None:
     texts = [request_text(one, slot, 0) for slot in range(there)]
     assert there >= 10
     assert all(manner in text for manner, text in zip(MANNERS[language], texts, strict=True))
-    assert all(manner in request_text(one, there + slot, 0) for slot, manner in enumerate(MANNERS[language]))  # and again
+    assert all(
+        manner in request_text(one, there + slot, 0) for slot, manner in enumerate(MANNERS[language])
+    )  # and again
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -76,7 +98,12 @@ def test_no_two_requests_are_the_same_and_another_attempt_asks_for_another_manne
     texts = [request_text(one, slot, attempt) for slot in range(25) for attempt in range(5)]
     assert len(set(texts)) == len(texts)
     for slot in range(25):
-        used = [manner for attempt in range(5) for manner in MANNERS[language] if manner in request_text(one, slot, attempt)]
+        used = [
+            manner
+            for attempt in range(5)
+            for manner in MANNERS[language]
+            if manner in request_text(one, slot, attempt)
+        ]
         assert len(set(used)) == 5
 
 

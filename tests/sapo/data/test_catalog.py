@@ -12,31 +12,35 @@ from typing import Any
 
 import pytest
 
-from sapo.data.sources import known_tasks
-from sapo.data.catalog import blob, catalog, default_url, task_folders
-from sapo.data.download import fetch
+from sapo.artifacts.task import Task
+from sapo.config import SAFE_NAME
+from sapo.data.catalog import CATALOG, blob, catalog, default_url, task_folders
 from sapo.data.catalog_tasks import load_catalog_tasks
+from sapo.data.download import fetch
+from sapo.data.sources import known_tasks
 from sapo.runtime.errors import DataError
 from sapo.runtime.files import git_blob_id
-from sapo.config import SAFE_NAME
-from sapo.artifacts.task import Task
 
 REPOSITORY = Path(__file__).parents[3]
 FILES = Path(os.environ.get("SAPO_BENCHMARKS") or REPOSITORY.parent / "shared" / "benchmarks")
-HERE = sorted(path for path in catalog()["files"] if (FILES / path).is_file())
-WHOLE = [name for name, folder in task_folders().items() if {f"{folder}/train.json", f"{folder}/test.json"} <= {*HERE}]
+HERE = sorted(path for path in catalog().files if (FILES / path).is_file())
+WHOLE = [
+    name
+    for name, folder in task_folders().items()
+    if {f"{folder}/train.json", f"{folder}/test.json"} <= {*HERE}
+]
 ROWS = {"SUPERNI": (1000, 1000), "TRACE": (3000, 3000)}  # as the paper takes them
 needs_files = pytest.mark.skipif(not HERE, reason=f"no catalogued file in {FILES}")
 
 
 def test_the_catalogue_holds_a_repository_a_commit_and_files() -> None:
-    assert set(catalog()) == {"repository", "commit", "files"}
-    assert re.fullmatch(r"https://github\.com/[\w-]+/[\w-]+", catalog()["repository"])
-    assert re.fullmatch(r"[0-9a-f]{40}", catalog()["commit"])
+    assert set(json.loads(CATALOG.read_bytes())) == {"repository", "commit", "files"}
+    assert re.fullmatch(r"https://github\.com/[\w-]+/[\w-]+", catalog().repository)
+    assert re.fullmatch(r"[0-9a-f]{40}", catalog().commit)
 
 
 def test_every_file_has_a_git_id_and_a_size_that_is_positive_or_unknown() -> None:
-    for path in catalog()["files"]:
+    for path in catalog().files:
         file = blob(path)
         assert file.path == path
         assert re.fullmatch(r"[0-9a-f]{40}", file.id), path
@@ -44,21 +48,24 @@ def test_every_file_has_a_git_id_and_a_size_that_is_positive_or_unknown() -> Non
 
 
 def test_every_path_stays_below_its_base_and_says_family_task_and_split() -> None:
-    for path in catalog()["files"]:
+    for path in catalog().files:
         assert not PurePosixPath(path).is_absolute()
+        assert ".." not in PurePosixPath(path).parts
         assert str(PurePosixPath(path)) == path
-        assert re.fullmatch(r"(SUPERNI|TRACE)/(instructions|[A-Za-z0-9_-]+/(train|dev|test))\.json", path), path
+        assert re.fullmatch(r"(SUPERNI|TRACE)/(instructions|[A-Za-z0-9_-]+/(train|dev|test))\.json", path), (
+            path
+        )
 
 
 def test_every_task_has_its_splits_and_its_family_has_instructions() -> None:
-    files = catalog()["files"]
+    files = catalog().files
     for folder in task_folders().values():
         assert {f"{folder}/{split}.json" for split in ("train", "dev", "test")} <= set(files)
         assert f"{folder.split('/')[0]}/instructions.json" in files
 
 
 def test_every_folder_has_one_name_and_every_name_is_safe() -> None:
-    folders = {str(PurePosixPath(path).parent) for path in catalog()["files"]} - {"SUPERNI", "TRACE"}
+    folders = {str(PurePosixPath(path).parent) for path in catalog().files} - {"SUPERNI", "TRACE"}
     assert sorted(task_folders().values()) == sorted(folders)
     assert all(SAFE_NAME.fullmatch(name) and name != "base" for name in task_folders())
 
@@ -88,7 +95,9 @@ def test_the_known_tasks_of_the_catalogue_are_its_names() -> None:
 
 def test_files_are_published_at_the_catalogued_commit() -> None:
     assert default_url().startswith("https://raw.githubusercontent.com/")
-    assert default_url().endswith(f"/{catalog()['repository'].removeprefix('https://github.com/')}/{catalog()['commit']}")
+    assert default_url().endswith(
+        f"/{catalog().repository.removeprefix('https://github.com/')}/{catalog().commit}"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +111,10 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with pytest.MonkeyPatch.context() as monkeypatch, Server(("127.0.0.1", 0), partial(Quiet, directory=str(FILES))) as server:
+    with (
+        pytest.MonkeyPatch.context() as monkeypatch,
+        Server(("127.0.0.1", 0), partial(Quiet, directory=str(FILES))) as server,
+    ):
         monkeypatch.setenv("SAPO_CACHE", str(tmp_path_factory.mktemp("cache")))
         for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
             monkeypatch.delenv(name, raising=False)
@@ -138,9 +150,9 @@ def test_the_catalogue_says_what_the_shared_one_says() -> None:
     if not (FILES / "catalog.json").is_file():
         pytest.skip(f"no catalog.json in {FILES}")
     shared = published("catalog.json")
-    assert (catalog()["repository"], catalog()["commit"]) == (shared["repository"], shared["commit"])
-    expected = {path: [file["git_blob"], file["size"]] for path, file in shared["files"].items()}
-    assert {path: expected[path] for path in catalog()["files"]} == catalog()["files"]
+    assert (catalog().repository, catalog().commit) == (shared["repository"], shared["commit"])
+    expected = {path: (file["git_blob"], file["size"]) for path, file in shared["files"].items()}
+    assert {path: expected[path] for path in catalog().files} == catalog().files
 
 
 def load(url: str, name: str, rows: tuple[int, int] | None = None) -> Task:
@@ -170,15 +182,17 @@ def test_a_task_is_what_its_files_hold(url: str, name: str) -> None:
 
 @needs_files
 @pytest.mark.parametrize("name", WHOLE)
-def test_a_task_records_its_commit_its_files_and_the_training_texts_that_are_tested(url: str, name: str) -> None:
+def test_a_task_records_its_commit_its_files_and_the_training_texts_that_are_tested(
+    url: str, name: str
+) -> None:
     folder = task_folders()[name]
     used = [f"{folder}/train.json", f"{folder}/test.json", f"{folder.split('/')[0]}/instructions.json"]
     most = ROWS[folder.split("/")[0]]
     tested = set(sentences(used[1])[: most[1]])
     assert load(url, name).source == {
-        "repository": catalog()["repository"],
-        "commit": catalog()["commit"],
-        "git_blobs": {path: catalog()["files"][path][0] for path in used},
+        "repository": catalog().repository,
+        "commit": catalog().commit,
+        "git_blobs": {path: catalog().files[path][0] for path in used},
         "train_rows_also_in_test": sum(text in tested for text in sentences(used[0])[: most[0]]),
     }
 

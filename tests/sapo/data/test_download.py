@@ -1,4 +1,4 @@
-"""Files known by Git blob id, fetched from a real server on the loopback interface that can fail in every way we know."""
+"""Files known by Git blob id, fetched from a real server on loopback that can fail in every way we know."""
 
 import os
 import socket
@@ -14,13 +14,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sapo.data.sources import download
+from sapo.data import download
 from sapo.data.catalog import Blob
 from sapo.data.download import AT_ONCE, TRIES, fetch
 from sapo.runtime.errors import DataError
 from sapo.runtime.files import git_blob_id
 
-CONTENT = {"A/train.json": bytes(range(256)) * 3000, "A/test.json": b"[]\r\n", "B/train.json": "文本\n".encode(), "empty": b""}
+CONTENT = {
+    "A/train.json": bytes(range(256)) * 3000,
+    "A/test.json": b"[]\r\n",
+    "B/train.json": "文本\n".encode(),
+    "empty": b"",
+}
 PATH = "A/train.json"
 PATIENCE = 30  # seconds until a test that waits for another thread gives up
 untimed = settings(deadline=None, max_examples=50)  # how long a test takes depends on the machine
@@ -30,7 +35,7 @@ class Server(ThreadingHTTPServer):
     """Serves `folder`.
 
     `faults`: what goes wrong with a path, request after request, and nothing once they are used up.
-    `asked`: the path of every request. `together`, if set: waits for so many requests at once before it answers them.
+    `asked`: the path of every request. `together`, if set: so many requests wait for each other.
     """
 
     daemon_threads = True
@@ -62,7 +67,9 @@ class Handler(BaseHTTPRequestHandler):
         content = file.read_bytes() if file.is_file() else b""
         if fault == "silent" and self.server.ending.wait(PATIENCE):
             return
-        self.send_response(404 if fault == "absent" or not file.is_file() else 500 if fault == "broken" else 200)
+        self.send_response(
+            404 if fault == "absent" or not file.is_file() else 500 if fault == "broken" else 200
+        )
         if fault == "empty":
             content = b""
         elif fault == "flipped":
@@ -74,7 +81,9 @@ class Handler(BaseHTTPRequestHandler):
         half = len(content) // 2 if fault in ("truncated", "stalled") else len(content)
         self.wfile.write(content[:half])
         if fault == "stalled" and not self.server.ending.wait(PATIENCE):
-            self.wfile.write(content[half:])  # a client that waits for ever has all of it in the end, and fails its test
+            self.wfile.write(
+                content[half:]
+            )  # a client that waits for ever has all of it in the end, and fails its test
 
     def log_message(self, *_: object) -> None:
         pass
@@ -113,7 +122,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def git_id(file: Path) -> str:
     """The blob id that Git itself gives the file."""
-    done = subprocess.run(["git", "hash-object", "--no-filters", str(file)], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["git", "hash-object", "--no-filters", str(file)], capture_output=True, text=True, check=True
+    )
     return done.stdout.strip()
 
 
@@ -122,8 +133,10 @@ def blobs(folder: Path, paths: Sequence[str] = tuple(CONTENT)) -> list[Blob]:
 
 
 def held(cache: Path) -> list[Path]:
-    """All that the cache holds: kept files, and what a failed download left."""
-    return [path for path in cache.rglob("*") if path != cache / "git-blobs"]
+    """All that the cache holds, kept files and what a failed download left, but for the empty lock file."""
+    lock = cache / ".git-blobs.lock"
+    assert not lock.exists() or lock.stat().st_size == 0
+    return [path for path in cache.rglob("*") if path not in (cache / "git-blobs", lock)]
 
 
 def read(files: dict[str, Path]) -> dict[str, bytes]:
@@ -132,7 +145,9 @@ def read(files: dict[str, Path]) -> dict[str, bytes]:
 
 @untimed
 @given(content=st.binary())
-def test_a_blob_id_is_the_one_that_git_gives(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+def test_a_blob_id_is_the_one_that_git_gives(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes
+) -> None:
     file = tmp_path_factory.getbasetemp() / "blob"
     file.write_bytes(content)
     assert git_blob_id(file) == git_id(file)
@@ -179,8 +194,12 @@ def test_nothing_is_fetched_when_nothing_is_wanted(server: Server, cache: Path) 
     assert not cache.exists()
 
 
-@pytest.mark.parametrize("damage", [b"", CONTENT[PATH][:-1], CONTENT[PATH] + b"\n", b"\xff" + CONTENT[PATH][1:]])
-def test_a_damaged_kept_file_is_fetched_again(server: Server, damage: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "damage", [b"", CONTENT[PATH][:-1], CONTENT[PATH] + b"\n", b"\xff" + CONTENT[PATH][1:]]
+)
+def test_a_damaged_kept_file_is_fetched_again(
+    server: Server, damage: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
     wanted = blobs(server.folder, [PATH])
     kept = fetch(server.url, wanted)[PATH]
     kept.write_bytes(damage)
@@ -212,7 +231,12 @@ def test_a_damaged_kept_file_is_not_used_when_it_cannot_be_fetched_again(server:
     ],
 )
 def test_a_fault_is_an_error_that_names_the_file_and_leaves_nothing(
-    server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], fault: str, tries: int
+    server: Server,
+    cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    fault: str,
+    tries: int,
 ) -> None:
     monkeypatch.setattr(download, "READ_TIMEOUT", 0.1 if fault in ("silent", "stalled") else PATIENCE)
     server.faults[PATH] = repeat(fault)
@@ -226,7 +250,9 @@ def test_a_file_with_one_bit_flipped_is_refused_by_name_and_id(server: Server) -
     wanted = blobs(server.folder, [PATH])
     (server.folder / PATH).write_bytes(CONTENT[PATH][:-1] + bytes([CONTENT[PATH][-1] ^ 1]))
     found = git_id(server.folder / PATH)
-    with pytest.raises(DataError, match=f"{PATH}: its Git blob id is {found}, expected {wanted[0].id}; it was not kept"):
+    with pytest.raises(
+        DataError, match=f"{PATH}: its Git blob id is {found}, expected {wanted[0].id}; it was not kept"
+    ):
         fetch(server.url, wanted)
 
 
@@ -268,7 +294,9 @@ def test_two_at_once_fetch_the_same_file_once_and_both_have_it(server: Server, c
     assert server.asked.count(PATH) == 1
 
 
-def test_what_a_killed_process_left_half_downloaded_goes_with_the_next_download(server: Server, cache: Path) -> None:
+def test_what_a_killed_process_left_half_downloaded_goes_with_the_next_download(
+    server: Server, cache: Path
+) -> None:
     left = cache / "git-blobs/.partial-abc"
     left.mkdir(parents=True)
     (left / "file").write_bytes(CONTENT[PATH][:100])
@@ -284,7 +312,9 @@ def test_two_paths_with_the_same_bytes_are_both_found(server: Server) -> None:
 
 
 @pytest.mark.parametrize("base", ["{folder}", "{folder}/", "file://{folder}", "~/published", "published"])
-def test_a_folder_serves_as_well_as_a_url(published: Path, monkeypatch: pytest.MonkeyPatch, base: str) -> None:
+def test_a_folder_serves_as_well_as_a_url(
+    published: Path, monkeypatch: pytest.MonkeyPatch, base: str
+) -> None:
     monkeypatch.setenv("HOME", str(published.parent))
     monkeypatch.chdir(published.parent)
     assert read(fetch(base.format(folder=published), blobs(published))) == CONTENT
@@ -311,7 +341,9 @@ def test_a_file_that_a_folder_holds_changed_is_refused_by_name(published: Path, 
 
 
 @pytest.mark.parametrize("base", ["nosuch://host/files", "http://"])
-def test_a_url_that_cannot_be_read_is_an_error_that_says_which_setting(published: Path, cache: Path, base: str) -> None:
+def test_a_url_that_cannot_be_read_is_an_error_that_says_which_setting(
+    published: Path, cache: Path, base: str
+) -> None:
     with pytest.raises(DataError, match=r"data\.url"):
         fetch(base, blobs(published, [PATH]))
     assert held(cache) == []
@@ -343,7 +375,11 @@ def redirecting(server: Server) -> Iterator[str]:
     class Sends(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(302)
-            target = f"file://{server.folder}{self.path[6:]}" if self.path.startswith("/local") else f"{server.url}{self.path}"
+            target = (
+                f"file://{server.folder}{self.path[6:]}"
+                if self.path.startswith("/local")
+                else f"{server.url}{self.path}"
+            )
             self.send_header("Location", target)
             self.send_header("Content-Length", "0")
             self.end_headers()
@@ -378,10 +414,14 @@ def test_a_redirect_to_a_local_file_is_not_followed(server: Server, redirecting:
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_a_file_that_does_not_end_is_given_up(server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch, known: bool) -> None:
+def test_a_file_that_does_not_end_is_given_up(
+    server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
     [wanted] = blobs(server.folder, [PATH])
     monkeypatch.setattr(download, "LARGEST", 1 << 20)
     (server.folder / PATH).write_bytes(b"x" * (20 << 20))
-    with pytest.raises(DataError, match=rf"{PATH} is longer than the {wanted.size if known else 1 << 20} bytes"):
+    with pytest.raises(
+        DataError, match=rf"{PATH} is longer than the {wanted.size if known else 1 << 20} bytes"
+    ):
         fetch(server.url, [wanted if known else Blob(wanted.path, wanted.id, None)])
     assert held(cache) == []

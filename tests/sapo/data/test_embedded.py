@@ -12,17 +12,22 @@ from pathlib import Path
 
 import pytest
 
-from sapo.data.sources import known_tasks
-from sapo.data.embedded import ORANGE_DATA, SOURCES, Source, load_embedded_task
-from sapo.runtime.errors import DataError
 from sapo.artifacts.task import Task
+from sapo.data.embedded import ORANGE_DATA, SOURCES, Source, load_embedded_task
+from sapo.data.sources import known_tasks
 from sapo.data.wheels import Wheel
+from sapo.runtime.errors import DataError
 
 SRC = Path(__file__).parents[3] / "src"
 TASKS = sorted(known_tasks("embedded"))
 ALL = 10**6  # more rows than any source has
 # rows for training and testing when all are taken and texts are cut to 24 words
-WHOLE = {"reuters_r8": (5362, 2171), "election_tweets": (4282, 1070), "commonsense_qa": (977, 244), "xsum": (799, 200)}
+WHOLE = {
+    "reuters_r8": (5362, 2171),
+    "election_tweets": (4282, 1070),
+    "commonsense_qa": (977, 244),
+    "xsum": (799, 200),
+}
 
 
 @cache
@@ -78,17 +83,23 @@ def test_rows_are_drawn_by_the_seed(name: str) -> None:
 
 
 def test_rows_do_not_depend_on_the_process_that_draws_them() -> None:
-    code = "from sapo.benchmarks.embedded import load_embedded_task as f; import hashlib; "
-    code += "t = f('xsum', 96, 40, 24, 1); print(hashlib.sha256(repr((t.train, t.test)).encode()).hexdigest())"
+    code = "from sapo.data.embedded import load_embedded_task as f; import hashlib; "
+    code += (
+        "t = f('xsum', 96, 40, 24, 1); print(hashlib.sha256(repr((t.train, t.test)).encode()).hexdigest())"
+    )
     environment = os.environ | {"PYTHONPATH": str(SRC), "PYTHONHASHSEED": "7"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     here = load("xsum", 96, 40)
-    assert done.stdout.split() == [hashlib.sha256(repr((here.train, here.test)).encode()).hexdigest()], done.stderr
+    assert done.stdout.split() == [hashlib.sha256(repr((here.train, here.test)).encode()).hexdigest()], (
+        done.stderr
+    )
 
 
 @pytest.mark.parametrize("name", TASKS)
 def test_a_text_is_cut_to_its_first_words_only_where_that_is_sound(name: str) -> None:
-    lengths = [len(row.sentence.split()) for row in [*load(name, max_words=5).train, *load(name, max_words=5).test]]
+    lengths = [
+        len(row.sentence.split()) for row in [*load(name, max_words=5).train, *load(name, max_words=5).test]
+    ]
     if SOURCES[name].cut:
         assert max(lengths) == 5
     else:
@@ -178,16 +189,22 @@ def test_a_bad_row_is_named_by_its_number(exchanged: Callable[[str, bytes], None
         load_embedded_task("reuters_r8", 1, 1, 24, 1)
 
 
-def test_a_text_that_a_cut_makes_equal_to_a_test_text_is_not_trained_on(exchanged: Callable[[str, bytes], None]) -> None:
+def test_a_text_that_a_cut_makes_equal_to_a_test_text_is_not_trained_on(
+    exchanged: Callable[[str, bytes], None],
+) -> None:
     exchanged("reuters_r8", TAB + b"one two three\tearn\none two four\tearn\nfive six\tacq\n")
     task = load_embedded_task("reuters_r8", ALL, ALL, 2, 1)
     assert sorted(row.sentence for row in task.test) == ["five six", "one two"]
     assert task.train == []
 
 
-def test_a_member_that_is_missing_is_named(exchanged: Callable[[str, bytes], None], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_member_that_is_missing_is_named(
+    exchanged: Callable[[str, bytes], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     exchanged("xsum", b"")
     source = SOURCES["xsum"]
-    monkeypatch.setitem(SOURCES, "xsum", Source(source.wheel, {"all": "gone.jsonl"}, source.read, source.licence, source.cut))
+    monkeypatch.setitem(
+        SOURCES, "xsum", Source(source.wheel, {"all": "gone.jsonl"}, source.read, source.licence, source.cut)
+    )
     with pytest.raises(DataError, match=r"fake==1\.0.*gone\.jsonl"):
         load_embedded_task("xsum", 1, 1, 24, 1)

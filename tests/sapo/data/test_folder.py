@@ -9,13 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sapo.artifacts.task import Example, Task, load_task, save_task
 from sapo.data.folder import language_of, load_folder_tasks, read_rows
 from sapo.runtime.errors import DataError
 from sapo.runtime.files import git_blob_id
-from sapo.artifacts.task import Example, Task, load_task, save_task
 
 ALL = (10**6, 10**6)  # more rows than any split here has
-MOOD = {"instruction": "  Is the mood good or bad?\n", "suffix": "Answer good or bad. ", "labels": ["good", "bad"]}
+MOOD = {
+    "instruction": "  Is the mood good or bad?\n",
+    "suffix": "Answer good or bad. ",
+    "labels": ["good", "bad"],
+}
 FREE = {"instruction": "", "suffix": "Answer:", "labels": []}
 ROWS = {
     ("mood", "train"): [(" a fine day\n", "good "), ("rain, {rain} and rain", "bad"), ("naïve café", "good")],
@@ -24,7 +28,9 @@ ROWS = {
     ("free", "test"): [("2 + 2", "4")],
 }
 untimed = settings(deadline=None)  # how long a test takes depends on the machine
-any_text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip)  # no half of a surrogate pair
+any_text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(
+    str.strip
+)  # no half of a surrogate pair
 
 
 def rows_of(pairs: list[tuple[str, str]]) -> list[dict[str, str]]:
@@ -65,9 +71,18 @@ def test_a_task_with_labels_is_read_without_outer_white_space(folder: Path) -> N
         labels=["good", "bad"],
         language="en",
         max_new_tokens=None,
-        source={"git_blobs": {f"mood/{split}.json": git_blob_id(folder / f"mood/{split}.json") for split in ("train", "test")}}
+        source={
+            "git_blobs": {
+                f"mood/{split}.json": git_blob_id(folder / f"mood/{split}.json")
+                for split in ("train", "test")
+            }
+        }
         | {"train_rows_also_in_test": 1},
-        train=[Example("a fine day", "good"), Example("rain, {rain} and rain", "bad"), Example("naïve café", "good")],
+        train=[
+            Example("a fine day", "good"),
+            Example("rain, {rain} and rain", "bad"),
+            Example("naïve café", "good"),
+        ],
         test=[Example("a grey day", "bad"), Example("a fine day", "good")],
     )
 
@@ -147,7 +162,10 @@ def test_the_same_rows_in_another_folder_are_the_same_task(folder: Path, tmp_pat
 
 def test_fault_03_files_rewritten_in_place_are_read_anew(folder: Path) -> None:
     load(folder)
-    write(folder / "instructions.json", {"mood": MOOD | {"instruction": "Another text", "labels": ["bad", "good", "new"]}})
+    write(
+        folder / "instructions.json",
+        {"mood": MOOD | {"instruction": "Another text", "labels": ["bad", "good", "new"]}},
+    )
     write(folder / "mood/train.json", rows_of([("another row", "new")]))
     task = load(folder)
     assert (task.instruction, task.labels) == ("Another text", ["bad", "good", "new"])
@@ -203,7 +221,9 @@ def test_missing_instructions_are_named_with_their_setting(folder: Path) -> None
     assert "sequence.path" in refused(folder / "absent")
 
 
-@pytest.mark.parametrize("content", [{}, {"free": FREE}, {"mood": None}, {"mood": "text"}, {"mood": []}, [MOOD], "mood", None, 3])
+@pytest.mark.parametrize(
+    "content", [{}, {"free": FREE}, {"mood": None}, {"mood": "text"}, {"mood": []}, [MOOD], "mood", None, 3]
+)
 def test_a_task_without_an_entry_is_named(folder: Path, content: Any) -> None:
     write(folder / "instructions.json", content)
     assert refused(folder).startswith(f"{folder / 'instructions.json'} has no entry 'mood'")
@@ -213,7 +233,10 @@ def test_a_task_without_an_entry_is_named(folder: Path, content: Any) -> None:
     ("field", "value"),
     [
         *[(field, value) for field in ("instruction", "suffix") for value in (None, 3, ["a text"], {})],
-        *[("labels", value) for value in (None, "good", {"good": 1}, ["good", ""], ["good", " \n"], ["good", 1], [["good"]])],
+        *[
+            ("labels", value)
+            for value in (None, "good", {"good": 1}, ["good", ""], ["good", " \n"], ["good", 1], [["good"]])
+        ],
         *[("language", value) for value in (None, "de", "", "EN", 3, ["en"])],
     ],
 )

@@ -1,4 +1,4 @@
-"""Rows in pieces: none dropped, none twice, bounded, whatever the number of processes."""
+"""Rows in batches: none dropped, none twice, bounded, whatever the number of processes."""
 
 from itertools import combinations, pairwise
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sapo.prompts.batches import ANSWER_POSITIONS, PASS, my_batches, batches
+from sapo.prompts.batches import ANSWER_POSITIONS, PASS, batches, my_batches
 from sapo.prompts.encoder import Encoded
 
 untimed = settings(deadline=None)
@@ -17,13 +17,17 @@ row_lists = st.lists(st.tuples(st.integers(4, 300), st.integers(0, 200)), min_si
 
 @untimed
 @given(rows=row_lists, prefix=st.integers(0, 3), room=st.integers(0, 50), budget=st.integers(1, 3000))
-def test_every_row_is_in_one_piece_and_pieces_are_bounded(rows: list[Encoded], prefix: int, room: int, budget: int) -> None:
-    found = pieces(rows, range(len(rows)), prefix, room, budget)
-    assert sorted(index for piece in found for index in piece) == list(range(len(rows)))
-    for piece in found:
-        longest = max(len(rows[index].prompt) + len(rows[index].answer) for index in piece) - prefix + room
-        answers = max(len(rows[index].answer) for index in piece)
-        assert len(piece) == 1 or (len(piece) * longest <= budget and len(piece) * answers <= ANSWER_POSITIONS)
+def test_every_row_is_in_one_batch_and_batches_are_bounded(
+    rows: list[Encoded], prefix: int, room: int, budget: int
+) -> None:
+    found = batches(rows, range(len(rows)), prefix, room, budget)
+    assert sorted(index for batch in found for index in batch) == list(range(len(rows)))
+    for batch in found:
+        longest = max(len(rows[index].prompt) + len(rows[index].answer) for index in batch) - prefix + room
+        answers = max(len(rows[index].answer) for index in batch)
+        assert len(batch) == 1 or (
+            len(batch) * longest <= budget and len(batch) * answers <= ANSWER_POSITIONS
+        )
 
 
 @untimed
@@ -37,8 +41,8 @@ def test_fault_09_the_processes_together_count_every_row_once(
         patch.setenv("WORLD_SIZE", str(processes))
         for rank in range(processes):
             patch.setenv("RANK", str(rank))
-            mine = my_pieces(rows, range(len(rows)), 0, 0, budget, lockstep)
-            counted += [index for piece, counts in mine if counts for index in piece]
+            mine = my_batches(rows, range(len(rows)), 0, 0, budget, lockstep)
+            counted += [index for batch, counts in mine if counts for index in batch]
             passes.add(len(mine))
     assert sorted(counted) == list(range(len(rows)))
     assert len(passes) == 1 or not lockstep
@@ -54,7 +58,9 @@ def test_no_other_cuts_cost_less(lengths: list[int], room: int, budget: int) -> 
     rows = [Encoded([1] * length, []) for length in lengths]
     longest_first = sorted(lengths, reverse=True)
 
-    def cost(sizes: list[tuple[int, int]]) -> float:  # of pieces, each its longest row and its number of rows
+    def cost(
+        sizes: list[tuple[int, int]],
+    ) -> float:  # of batches, each its longest row and its number of rows
         return sum(PASS * budget * (1 + room) + count * (longest + room) for longest, count in sizes)
 
     possible = []
@@ -63,5 +69,8 @@ def test_no_other_cuts_cost_less(lengths: list[int], room: int, budget: int) -> 
         sizes = [(longest_first[a], b - a) for a, b in pairwise(edges)]
         if all(count == 1 or count * (longest + room) <= budget for longest, count in sizes):
             possible.append(cost(sizes))
-    found = [(max(lengths[i] for i in piece), len(piece)) for piece in pieces(rows, range(len(rows)), 0, room, budget)]
+    found = [
+        (max(lengths[i] for i in batch), len(batch))
+        for batch in batches(rows, range(len(rows)), 0, room, budget)
+    ]
     assert cost(found) == pytest.approx(min(possible))

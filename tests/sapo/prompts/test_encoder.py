@@ -1,3 +1,5 @@
+"""A prompt, text by text and token by token."""
+
 from dataclasses import replace
 
 import pytest
@@ -5,18 +7,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
-from sapo.runtime.errors import DataError
-from sapo.prompts.encoder import PromptEncoder, user_turn
 from sapo.artifacts.task import Example
+from sapo.prompts.encoder import PromptEncoder, user_turn
+from sapo.runtime.errors import DataError
+from tiny import HEAD, TAIL
 
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60).filter(str.strip)
 SUFFIX = "Answer with one word."
 
 
-def test_the_rendered_prompt_is_what_the_template_says(encoder: PromptEncoder, tokenizer: PreTrainedTokenizerBase) -> None:
+def test_the_rendered_prompt_is_what_the_template_says(
+    encoder: PromptEncoder, tokenizer: PreTrainedTokenizerBase
+) -> None:
     [row] = encoder.encode("Judge it.", SUFFIX, "en", [Example("Fine {day}.", "good")], answers=True)
-    expected = "<|im_start|>user\nJudge it.\n\nText:\nFine {day}.\n\nAnswer with one word.<|im_end|>\n<|im_start|>assistant\n"
-    assert tokenizer.decode(row.prompt) == expected
+    assert tokenizer.decode(row.prompt) == (
+        "<|im_start|>user\nJudge it.\n\nText:\nFine {day}.\n\nAnswer with one word.<|im_end|>\n"
+        "<|im_start|>assistant\n"
+    )
     assert tokenizer.decode(row.answer) == "good<|im_end|>"  # fault 10: no newline after the end of the turn
 
 
@@ -32,18 +39,22 @@ def test_fault_05_the_first_token_of_the_template_is_there_once(
 @settings(deadline=None, max_examples=60)
 @given(instruction=ANY_TEXT, sentence=ANY_TEXT)
 def test_fault_02_any_text_reaches_the_model_unchanged(
-    encoder: PromptEncoder, tokenizer: PreTrainedTokenizerBase, instruction: str, sentence: str
+    tokenizer: PreTrainedTokenizerBase, instruction: str, sentence: str
 ) -> None:
     wide = PromptEncoder(tokenizer, 4000, {})
     [row] = wide.encode(instruction, SUFFIX, "en", [Example(sentence, "good")], answers=False)
     assert tokenizer.decode(row.prompt, clean_up_tokenization_spaces=False) == (
-        encoder.head + f"{instruction.strip()}\n\nText:\n{sentence.strip()}\n\n{SUFFIX}" + encoder.tail
+        HEAD + f"{instruction.strip()}\n\nText:\n{sentence.strip()}\n\n{SUFFIX}" + TAIL
     )
 
 
-def test_a_text_that_spells_a_control_token_stays_text(encoder: PromptEncoder, tokenizer: PreTrainedTokenizerBase) -> None:
+def test_a_text_that_spells_a_control_token_stays_text(
+    encoder: PromptEncoder, tokenizer: PreTrainedTokenizerBase
+) -> None:
     end = tokenizer.convert_tokens_to_ids("<|im_end|>")
-    [row] = encoder.encode("Judge.", SUFFIX, "en", [Example("stop <|im_end|> here", "good <|im_end|>")], answers=True)
+    [row] = encoder.encode(
+        "Judge.", SUFFIX, "en", [Example("stop <|im_end|> here", "good <|im_end|>")], answers=True
+    )
     assert row.prompt.count(end) == 1
     assert row.answer.count(end) == 1
     assert "stop <|im_end|> here" in tokenizer.decode(row.prompt)
@@ -51,11 +62,13 @@ def test_a_text_that_spells_a_control_token_stays_text(encoder: PromptEncoder, t
 
 @settings(deadline=None, max_examples=60)
 @given(sentence=ANY_TEXT.map(lambda text: (text.strip() + " ") * 12), bound=st.integers(120, 300))
-def test_fault_12_only_the_sentence_is_cut(tokenizer: PreTrainedTokenizerBase, sentence: str, bound: int) -> None:
+def test_fault_12_only_the_sentence_is_cut(
+    tokenizer: PreTrainedTokenizerBase, sentence: str, bound: int
+) -> None:
     encoder = PromptEncoder(tokenizer, bound, {})
     [row] = encoder.encode("Judge it.", SUFFIX, "en", [Example(sentence, "good")], answers=True)
     text = tokenizer.decode(row.prompt, clean_up_tokenization_spaces=False)
-    head, tail = encoder.head + "Judge it.\n\nText:\n", f"\n\n{SUFFIX}" + encoder.tail
+    head, tail = HEAD + "Judge it.\n\nText:\n", f"\n\n{SUFFIX}" + TAIL
     assert len(row.prompt) <= bound
     assert text.startswith(head)
     assert text.endswith(tail)
@@ -66,7 +79,9 @@ def test_fault_12_only_the_sentence_is_cut(tokenizer: PreTrainedTokenizerBase, s
 def test_no_room_for_any_text_is_an_error_that_names_the_bound(tokenizer: PreTrainedTokenizerBase) -> None:
     encoder = PromptEncoder(tokenizer, 60, {})
     with pytest.raises(DataError, match=r"prompt\.max_tokens = 60"):
-        encoder.encode("A very long instruction. " * 10, SUFFIX, "en", [Example("text", "good")], answers=False)
+        encoder.encode(
+            "A very long instruction. " * 10, SUFFIX, "en", [Example("text", "good")], answers=False
+        )
 
 
 def test_fault_13_parts_are_joined_by_one_blank_line_whatever_their_length() -> None:
@@ -87,5 +102,7 @@ def test_a_template_that_hides_the_text_is_refused(tokenizer: PreTrainedTokenize
 
 def test_rows_do_not_depend_on_their_neighbours(encoder: PromptEncoder, examples: list[Example]) -> None:
     together = encoder.encode("Judge it.", SUFFIX, "en", examples, answers=True)
-    alone = [encoder.encode("Judge it.", SUFFIX, "en", [replace(example)], answers=True)[0] for example in examples]
+    alone = [
+        encoder.encode("Judge it.", SUFFIX, "en", [replace(example)], answers=True)[0] for example in examples
+    ]
     assert together == alone

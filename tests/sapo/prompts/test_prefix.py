@@ -1,4 +1,4 @@
-"""Shared prefixes and padded batches against the plainest way: one whole row at a time, no cache, no padding."""
+"""Shared prefixes and padded batches against the plainest way: whole single rows, no cache, no padding."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,15 +8,20 @@ import torch
 import yaml
 from transformers import PreTrainedModel
 
-from sapo.models.load import load_model
-
-from sapo.models.make import make_base
+from laboratory import REPOSITORY
 from sapo.config import Model
-from sapo.prompts.prefix import answer_logits, answer_losses, backward_through, detached, make_batch, prefix_length, run_prefix
-from sapo.prompts.encoder import Encoded, PromptEncoder
-from sapo.artifacts.task import Example
-
-CONF = Path(__file__).parent.parent.parent / "conf"
+from sapo.models.load import load_model
+from sapo.models.make import make_base
+from sapo.prompts.encoder import Encoded
+from sapo.prompts.prefix import (
+    answer_logits,
+    answer_losses,
+    backward_through,
+    detached,
+    make_batch,
+    prefix_length,
+    run_prefix,
+)
 
 
 def plain_losses(model: PreTrainedModel, rows: list[Encoded]) -> list[torch.Tensor]:
@@ -75,7 +80,11 @@ def test_losses_equal_those_of_whole_single_rows_for_every_prefix(
 
 
 def test_losses_of_the_default_model_equal_those_of_whole_single_rows(tmp_path: Path) -> None:
-    make_base(Model.model_validate(yaml.safe_load((CONF / "model/smollm2_135m.yaml").read_text())), tmp_path, seed=0)
+    make_base(
+        Model.model_validate(yaml.safe_load((REPOSITORY / "conf/model/smollm2_135m.yaml").read_text())),
+        tmp_path,
+        seed=0,
+    )
     model, rows = load_model(tmp_path, "float32"), with_common_start([3, 40, 11], [1, 2, 9], start=30)
     with torch.no_grad():
         expected = torch.stack(plain_losses(model, rows))
@@ -83,7 +92,7 @@ def test_losses_of_the_default_model_equal_those_of_whole_single_rows(tmp_path: 
             torch.testing.assert_close(fast_losses(model, rows, prefix, 2), expected, atol=1e-3, rtol=1e-5)
 
 
-def test_gradients_collected_from_pieces_behind_one_prefix_are_the_plain_ones(
+def test_gradients_collected_from_batches_behind_one_prefix_are_the_plain_ones(
     new_model: Callable[[], PreTrainedModel],
 ) -> None:
     rows = with_common_start([1, 20, 7, 60], [1, 2, 5, 3])
@@ -91,18 +100,13 @@ def test_gradients_collected_from_pieces_behind_one_prefix_are_the_plain_ones(
     shared = run_prefix(fast, rows[0].prompt[:9])
     assert shared
     leaves = detached(shared)
-    for piece in (rows[:1], rows[1:3], rows[3:]):
-        batch = make_batch(piece, 9, 0)
+    for part in (rows[:1], rows[1:3], rows[3:]):
+        batch = make_batch(part, 9, 0)
         answer_losses(answer_logits(fast, batch, leaves), batch.labels).sum().backward()
     backward_through(shared, leaves)
     torch.stack(plain_losses(plain, rows)).sum().backward()
     for (name, mine), theirs in zip(fast.named_parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-4, atol=1e-5, msg=name)
-
-
-@pytest.fixture
-def rows(encoder: PromptEncoder, examples: list[Example]) -> list[Encoded]:
-    return encoder.encode("Say whether it is short.", "Answer yes or no.", "en", examples, answers=True)
 
 
 def test_the_prefix_is_shared_and_leaves_a_prompt_token_to_each_row(rows: list[Encoded]) -> None:
@@ -113,7 +117,9 @@ def test_the_prefix_is_shared_and_leaves_a_prompt_token_to_each_row(rows: list[E
     assert prefix_length(same) == 2
 
 
-def test_one_prefix_serves_many_batches_and_stays_as_it_is(new_model: Callable[[], PreTrainedModel], rows: list[Encoded]) -> None:
+def test_one_prefix_serves_many_batches_and_stays_as_it_is(
+    new_model: Callable[[], PreTrainedModel], rows: list[Encoded]
+) -> None:
     model = new_model()
     prefix = prefix_length(rows)
     batch = make_batch(rows, prefix, 0)

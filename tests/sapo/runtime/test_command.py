@@ -2,8 +2,8 @@ import errno
 
 import pytest
 
-from sapo.runtime.errors import DataError
 from sapo.runtime.command import run, versions
+from sapo.runtime.errors import DataError
 
 
 def raises(error: Exception) -> None:

@@ -19,7 +19,9 @@ DVC = "import subprocess, sys; subprocess.run(sys.argv[1:], env={**__import__('o
 def start(*between: str, dvc: bool = True) -> tuple[subprocess.Popen[str], psutil.Process]:
     """A stage below `between` below DVC (or what is none), when its library has been imported."""
     program = DVC if dvc else DVC.replace("DVC_STAGE", "OTHER")
-    environment = {name: value for name, value in os.environ.items() if name != "DVC_STAGE"} | {"PYTHONPATH": str(SRC)}
+    environment = {name: value for name, value in os.environ.items() if name != "DVC_STAGE"} | {
+        "PYTHONPATH": str(SRC)
+    }
     command = [sys.executable, "-c", program, *between, sys.executable, "-c", STAGE]
     if between:
         command = [sys.executable, "-c", program, *between, f"{sys.executable} -c '{STAGE}'; true"]
@@ -61,7 +63,9 @@ def test_a_stage_whose_dvc_died_before_it_could_look_does_no_work() -> None:
     code = "import os, psutil, time; time.sleep(1); print(os.getppid(), flush=True); import sapo; print('works on', flush=True)"
     environment = os.environ | {"PYTHONPATH": str(SRC), "DVC_STAGE": "train@x", "CODE": code}
     shell = f'{sys.executable} -c "$CODE" & kill -9 $$'
-    done = subprocess.run(["sh", "-c", shell], env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    done = subprocess.run(
+        ["sh", "-c", shell], env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
     parent, *work = done.stdout.splitlines()
     if parent != "1":
         pytest.skip(f"process {parent} takes over orphans here, not the system's first one")

@@ -1,4 +1,4 @@
-"""The searches on made-up losses: exact ones equal the plain minimum, the race stays within what it promises."""
+"""The searches on made-up losses: exact ones equal the plain minimum, the race keeps what it promises."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -12,12 +12,16 @@ from sapo.selection.search import BUDGET, FIRST, search
 untimed = settings(deadline=None)
 tables = st.integers(1, 60).flatmap(
     lambda rows: st.lists(
-        st.lists(st.sampled_from([0.0, 0.5, 1.0, 7.25]) | st.floats(0, 20), min_size=rows, max_size=rows), min_size=1, max_size=21
+        st.lists(st.sampled_from([0.0, 0.5, 1.0, 7.25]) | st.floats(0, 20), min_size=rows, max_size=rows),
+        min_size=1,
+        max_size=21,
     )
 )
 
 
-def candidates(table: list[list[float]], asked: list[tuple[int, int]]) -> list[Callable[[Sequence[int]], list[float]]]:
+def candidates(
+    table: list[list[float]], asked: list[tuple[int, int]]
+) -> list[Callable[[Sequence[int]], list[float]]]:
     """Row-loss functions over a table that note every (candidate, row) they are asked for."""
 
     def of(number: int) -> Callable[[Sequence[int]], list[float]]:
@@ -39,7 +43,9 @@ def plain_best(table: list[list[float]]) -> int:
 @untimed
 @given(table=tables)
 @pytest.mark.parametrize("kind", ["exhaustive", "bounded"])
-def test_an_exact_search_finds_the_lowest_sum_and_the_earlier_one_on_a_tie(kind: str, table: list[list[float]]) -> None:
+def test_an_exact_search_finds_the_lowest_sum_and_the_earlier_one_on_a_tie(
+    kind: str, table: list[list[float]]
+) -> None:
     best, _ = search(kind, candidates(table, []), len(table[0]), 0.95)
     assert best == plain_best(table)
 
@@ -47,18 +53,22 @@ def test_an_exact_search_finds_the_lowest_sum_and_the_earlier_one_on_a_tie(kind:
 @untimed
 @given(table=tables)
 @pytest.mark.parametrize("kind", ["exhaustive", "bounded", "race"])
-def test_what_is_reported_is_what_was_measured_once_each_and_the_original_wholly(kind: str, table: list[list[float]]) -> None:
+def test_what_is_reported_is_what_was_measured_once_each_and_the_original_wholly(
+    kind: str, table: list[list[float]]
+) -> None:
     asked: list[tuple[int, int]] = []
     best, measured = search(kind, candidates(table, asked), len(table[0]), 0.95)
     assert len(asked) == len(set(asked))
     assert sorted(asked) == sorted((number, row) for number, losses in enumerate(measured) for row in losses)
     assert len(measured[0]) == len(table[0])
-    assert all(table[number][row] == loss for number, losses in enumerate(measured) for row, loss in losses.items())
+    assert all(
+        table[number][row] == loss for number, losses in enumerate(measured) for row, loss in losses.items()
+    )
     assert len(measured[best]) == max(map(len, measured[1:]), default=len(table[0])) or best == 0
 
 
 def noisy(seed: int, rows: int, gap: float) -> list[list[float]]:
-    """21 candidates whose mean losses lie `gap` apart, with row noise that they share and noise of their own."""
+    """21 candidates whose mean losses lie `gap` apart, with noise of the rows and noise of their own."""
     draw = random.Random(seed)
     hardness = [draw.expovariate(1) for _ in range(rows)]
     order = draw.sample(range(21), 21)

@@ -1,14 +1,30 @@
-"""Which candidate is chosen from the losses."""
+"""Which candidate is chosen from the losses and what the search has found."""
+
+from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sapo.selection.selectors import choose, ranks
+import select_prompt
+from laboratory import REPOSITORY
+from sapo.artifacts.candidates import Candidates
+from sapo.artifacts.chosen_prompt import ChosenPrompt, prompt_path
+from sapo.artifacts.task import Example, Task, save_task
+from sapo.config import Method
+from sapo.selection.search import search
+from sapo.selection.selectors import ORIGINAL, SELECTORS
 
 untimed = settings(deadline=None)  # how long a test takes depends on the machine
 # few values, so that ties are common
 losses_lists = st.lists(st.floats(0, 20) | st.sampled_from([1.0, 2.0]), min_size=1, max_size=21)
+
+
+def choose(selector: str, losses: list[float], seed: int) -> int:
+    """As the select stage does it: the search over one row, then the selector."""
+    best, _ = search("exhaustive", [lambda rows, loss=loss: [loss] for loss in losses], 1, 0.95)
+    return SELECTORS[selector].choose(losses, best, seed)
 
 
 @untimed
@@ -29,12 +45,6 @@ def test_highest_loss_takes_a_highest_loss_and_the_original_on_a_tie(losses: lis
 
 @untimed
 @given(losses=losses_lists, seed=st.integers(0))
-def test_the_original_selector_takes_the_original_whatever_the_losses(losses: list[float], seed: int) -> None:
-    assert choose("original", losses, seed) == 0
-
-
-@untimed
-@given(losses=losses_lists, seed=st.integers(0))
 def test_random_is_decided_by_the_seed_and_not_by_the_losses(losses: list[float], seed: int) -> None:
     chosen = choose("random", losses, seed)
     assert chosen in range(len(losses))
@@ -46,20 +56,38 @@ def test_random_reaches_every_candidate_over_the_seeds() -> None:
 
 
 @untimed
-@given(losses=losses_lists)
-def test_ranks_are_a_permutation_that_sorts_the_losses_with_ties_in_order(losses: list[float]) -> None:
-    ranked = ranks(losses)
-    assert sorted(ranked) == list(range(1, len(losses) + 1))
-    by_rank = sorted(range(len(losses)), key=lambda index: ranked[index])
-    assert [(losses[index], index) for index in by_rank] == sorted((loss, index) for index, loss in enumerate(losses))
+@given(losses=losses_lists, best=st.integers(0, 20), seed=st.integers(0))
+@pytest.mark.parametrize("name", SELECTORS)
+def test_a_selector_that_needs_no_losses_does_not_depend_on_them(
+    name: str, losses: list[float], best: int, seed: int
+) -> None:
+    """A search may drop candidates then, whose losses are of few rows."""
+    selector = SELECTORS[name]
+    if not selector.every_loss:
+        best %= len(losses)
+        assert selector.choose(losses, best, seed) == selector.choose(losses[::-1], best, seed) == best
 
 
-@untimed
-@given(losses=losses_lists)
-def test_the_candidate_that_sapo_takes_has_rank_one(losses: list[float]) -> None:
-    assert ranks(losses)[choose("sapo", losses, seed=0)] == 1
+@pytest.mark.parametrize("name", [ORIGINAL, *SELECTORS])
+def test_a_method_may_name_every_selector_and_no_other(name: str) -> None:
+    about = {"name": "mine", "paraphrases": name != ORIGINAL, "orthogonal_weight": 0.0}
+    assert Method.model_validate(about | {"selector": name}).selector == name
+    with pytest.raises(ValueError, match="'lowest' is none of"):
+        Method.model_validate(about | {"selector": "lowest"})
 
 
-def test_an_unknown_selector_is_refused() -> None:
-    with pytest.raises(ValueError, match="'lowest'"):
-        choose("lowest", [1.0], seed=0)
+def test_the_original_selector_takes_the_original_and_measures_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no model in this folder that could be asked."""
+    params = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
+    params["method"] |= {"selector": ORIGINAL, "paraphrases": False}
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    name, row = next(iter(params["sequence"]["tasks"])), [Example("text", "yes")]
+    save_task(Path("data/tasks") / name, Task(name, "Judge it.", "?", [], "en", None, {}, row, row))
+    Candidates(task=name, source="none", candidates=["Judge it.", "Weigh it."], api=None).write()
+    select_prompt.select(name)
+    chosen = ChosenPrompt.read(prompt_path(name))
+    assert (chosen.chosen, chosen.instruction, chosen.run) == (0, "Judge it.", None)
+    assert [(one.loss, one.rows) for one in chosen.candidates] == [(None, 0)] * 2

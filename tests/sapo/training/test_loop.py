@@ -8,12 +8,21 @@ import pytest
 import torch
 from transformers import PreTrainedModel, TrainerCallback, TrainerControl, TrainerState
 
-from sapo.runtime.errors import DataError
-from sapo.config import Lora, Train
-from sapo.prompts.prefix import prefix_length
-from sapo.prompts.encoder import Encoded, PromptEncoder
 from sapo.artifacts.task import Example
-from sapo.training.loop import Trained, forget_checkpoints, last_checkpoint, new_lora, orthogonal_penalty, shared_prefix, step_rows, train_task
+from sapo.config import Lora, Train
+from sapo.prompts.encoder import Encoded, PromptEncoder
+from sapo.prompts.prefix import prefix_length
+from sapo.runtime.errors import DataError
+from sapo.training.loop import (
+    Trained,
+    forget_checkpoints,
+    last_checkpoint,
+    new_lora,
+    orthogonal_penalty,
+    shared_prefix,
+    step_rows,
+    train_task,
+)
 
 Model = Callable[[], PreTrainedModel]
 
@@ -23,7 +32,9 @@ def rows(encoder: PromptEncoder, examples: list[Example]) -> list[Encoded]:
     return encoder.encode("Say whether it is short.", "Answer yes or no.", "en", examples, answers=True)
 
 
-def run(new_model: Model, rows: list[Encoded], lora: Lora, train: Train, checkpoints: Path, **options: object) -> Trained:
+def run(
+    new_model: Model, rows: list[Encoded], lora: Lora, train: Train, checkpoints: Path, **options: object
+) -> Trained:
     adapted = new_lora(new_model(), lora, ["q_proj", "v_proj"], seed=5)
     return train_task(adapted, rows, train=train, seed=5, pad=0, checkpoints=checkpoints, **options)  # type: ignore[arg-type]
 
@@ -109,7 +120,12 @@ def test_a_checkpoint_that_a_kill_left_half_written_is_never_resumed(
 
 
 def test_one_whole_checkpoint_is_kept_and_a_kill_while_one_is_removed_does_no_harm(
-    tmp_path: Path, new_model: Model, rows: list[Encoded], lora: Lora, train_settings: Train, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    new_model: Model,
+    rows: list[Encoded],
+    lora: Lora,
+    train_settings: Train,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run(new_model, rows, lora, train_settings, tmp_path, callbacks=[StopAt(4)])
     assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-4"]
@@ -143,10 +159,14 @@ def test_fault_15_gradient_accumulation_changes_neither_loss_nor_penalty(
     one = run(new_model, rows, lora, whole, tmp_path / "a", earlier_a=a, orthogonal_weight=0.5)
     four = run(new_model, rows, lora, parts, tmp_path / "b", earlier_a=a, orthogonal_weight=0.5)
     assert losses(four) == pytest.approx(losses(one), rel=1e-4)
-    assert [e["grad_norm"] for e in four.history] == pytest.approx([e["grad_norm"] for e in one.history], rel=1e-3)
+    assert [e["grad_norm"] for e in four.history] == pytest.approx(
+        [e["grad_norm"] for e in one.history], rel=1e-3
+    )
 
 
-def test_fault_14_the_penalty_is_the_sum_over_modules_of_absolute_products(new_model: Model, lora: Lora) -> None:
+def test_fault_14_the_penalty_is_the_sum_over_modules_of_absolute_products(
+    new_model: Model, lora: Lora
+) -> None:
     a = earlier(new_model, lora)
     model = new_lora(new_model(), lora, ["q_proj", "v_proj"], seed=5)
     parameters = dict(model.named_parameters())
@@ -184,7 +204,9 @@ def test_fault_16_a_step_trains_the_new_lora_alone(new_model: Model, lora: Lora)
     trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     assert trained
     assert all(".lora_A." in name or ".lora_B." in name for name in trained)
-    assert all(parameter.shape[0] == lora.r for name, parameter in model.named_parameters() if ".lora_A." in name)
+    assert all(
+        parameter.shape[0] == lora.r for name, parameter in model.named_parameters() if ".lora_A." in name
+    )
 
 
 def test_a_loss_that_is_not_finite_stops_with_a_clear_error(
@@ -196,7 +218,9 @@ def test_a_loss_that_is_not_finite_stops_with_a_clear_error(
         train_task(adapted, rows, train=train_settings, seed=5, pad=0, checkpoints=tmp_path)
 
 
-def test_wrong_target_modules_and_no_rows_are_errors(tmp_path: Path, new_model: Model, lora: Lora, train_settings: Train) -> None:
+def test_wrong_target_modules_and_no_rows_are_errors(
+    tmp_path: Path, new_model: Model, lora: Lora, train_settings: Train
+) -> None:
     with pytest.raises(DataError, match="target_modules"):
         new_lora(new_model(), lora, ["no_such_module"], seed=5)
     with pytest.raises(DataError, match="at least one training row"):
@@ -224,7 +248,12 @@ def test_the_prefix_is_shared_where_it_works_and_pays_and_the_log_says_so(
     common = prefix_length(rows)
     assert shared_prefix(rows, train_settings, sharded=False)[0] == common
     assert shared_prefix(rows, train_settings, sharded=True)[0] == 0
-    assert shared_prefix(rows, train_settings.model_copy(update={"gradient_checkpointing": True}), sharded=False)[0] == 0
+    assert (
+        shared_prefix(
+            rows, train_settings.model_copy(update={"gradient_checkpointing": True}), sharded=False
+        )[0]
+        == 0
+    )
     assert shared_prefix(rows, train_settings.model_copy(update={"batch_size": 1}), sharded=False)[0] == 0
     caplog.set_level("INFO", "sapo")
     one_epoch = train_settings.model_copy(update={"epochs": 1})
@@ -237,7 +266,10 @@ def test_every_epoch_visits_every_row_once_in_an_order_of_its_own(sizes: tuple[i
     rows, batch = sizes
     steps = step_rows(rows, 3, batch, seed=1)
     epoch = -(-rows // batch)
-    orders = [[row for step in steps[start : start + epoch] for row in step] for start in range(0, len(steps), epoch)]
+    orders = [
+        [row for step in steps[start : start + epoch] for row in step]
+        for start in range(0, len(steps), epoch)
+    ]
     assert [sorted(order) for order in orders] == [list(range(rows))] * 3
     assert len({tuple(order) for order in orders}) == (3 if rows > 4 else 1)
     assert all(len(step) == batch for step in steps[: epoch - 1])

@@ -1,0 +1,18 @@
+"""The endpoint that a paraphrase is asked of."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from canaries import KEY
+from openai_server import OpenAIServer, connect
+from reviews import answers_well
+
+
+@pytest.fixture
+def endpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenAIServer]:
+    """A healthy server, with the environment pointing at it and the cache in `cache`."""
+    with OpenAIServer(answers_well) as server:
+        connect(monkeypatch, server.url, KEY, tmp_path / "cache")
+        yield server
