@@ -193,7 +193,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def connect(monkeypatch: pytest.MonkeyPatch, url: str, key: str, cache: Path) -> None:
-    """Have the environment name the endpoint, the key, `cache` for what runs leave each other, and no proxy."""
+    """Have the environment name the endpoint, the key and a folder for what is kept, and no proxy."""
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)

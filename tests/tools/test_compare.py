@@ -1,8 +1,10 @@
 """compare.py on runs made by hand in a Git repository: a commit each, row scores in the workspace's files."""
 
 import json
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,14 @@ import pytest
 import yaml
 
 import compare
+from broken import DROP, edited
+from sapo.analysis.answer_metrics import METRICS
 from sapo.analysis.comparison import Run, difference, grouped, read_run
-from sapo.runtime.errors import DataError
-from sapo.analysis.metrics import METRICS, continual_metrics
+from sapo.analysis.continual import NAMES, continual_metrics
 from sapo.analysis.intervals import Table, row_intervals
+from sapo.artifacts.scores import RowScores, write_scores
+from sapo.artifacts.summary import Metrics, Summary
+from sapo.runtime.errors import ArtifactError, DataError
 
 ORDER = ["one", "two"]
 
@@ -30,13 +36,31 @@ def table(seed: int, gain: float, rows: int = 30) -> Table:
 
 def made(method: str, seed: int, gain: float = 0.0, rows: bool = True, **settings: Any) -> Run:
     scores = table(seed, gain)
-    metrics: dict[str, Any] = {"method": method, "seed": seed, "sequence": "s", "test_fingerprint": "t"}
+    metrics: dict[str, dict[str, float]] = {}
     for number, metric in enumerate(METRICS):
         zero, *matrix = np.stack([of[:, number].mean(-1) for of in scores.values()], axis=1).tolist()
         metrics[metric] = continual_metrics(zero, matrix)
-    metrics["original_prompt"] = {metric: metrics[metric] for metric in METRICS}
+    summary = Summary(
+        method=method,
+        model="tiny",
+        seed=seed,
+        sequence="s",
+        original_prompt=Metrics(**metrics),
+        test_rows=dict.fromkeys(ORDER, 30),
+        test_fingerprint="t",
+        base_fingerprint="b",
+        dtype="float32",
+        device="cpu",
+        versions={"torch": "2"},
+        **metrics,
+    )
     found = {"method.name": method, "train.learning_rate": 0.1} | settings
-    return Run(f"{method}-{seed}", metrics, found, ORDER, {"chosen": scores, "original": scores} if rows else None)
+    return Run(f"{method}-{seed}", summary, found, {"chosen": scores, "original": scores} if rows else None)
+
+
+def changed(run: Run, **fields: Any) -> Run:
+    """The run with other fields in its summary."""
+    return replace(run, summary=Summary.model_validate(run.summary.content() | fields))
 
 
 def test_one_seed_has_the_interval_over_test_rows_and_says_so() -> None:
@@ -55,15 +79,20 @@ def test_an_interval_without_width_is_said_to_be_no_certainty() -> None:
     run = made("lora_inc", 1)
     for of in (run.rows or {}).values():
         of |= {task: np.zeros_like(scores) for task, scores in of.items()}
-    run.metrics["rouge_l"] |= dict.fromkeys(("AP", "BWT", "FWT"), 0.0)
+    run = changed(run, rouge_l=dict.fromkeys(NAMES, 0.0))
     assert "which is not certainty" in "\n".join(compare.means(grouped([run]), "rouge_l", "chosen"))
     assert "certainty" not in "\n".join(compare.means(grouped([made("lora_inc", 1)]), "rouge_l", "chosen"))
 
 
 def test_several_seeds_have_t_intervals_and_paired_tests() -> None:
-    runs = [made(method, seed, gain) for method, gain in (("lora_inc", 0), ("olora", 5)) for seed in (1, 2, 3)]
+    runs = [
+        made(method, seed, gain) for method, gain in (("lora_inc", 0), ("olora", 5)) for seed in (1, 2, 3)
+    ]
     groups = grouped(runs)
-    assert [(group.label, sorted(group.runs)) for group in groups] == [("lora_inc", [1, 2, 3]), ("olora", [1, 2, 3])]
+    assert [(group.label, sorted(group.runs)) for group in groups] == [
+        ("lora_inc", [1, 2, 3]),
+        ("olora", [1, 2, 3]),
+    ]
     values = [run.value("AP", "rouge_l", "chosen") for run in runs[:3]]
     mean = groups[0].mean("AP", "rouge_l", "chosen")
     assert mean.value == pytest.approx(np.mean(values))
@@ -88,81 +117,152 @@ def test_other_seeds_are_compared_by_welchs_test_and_lost_rows_are_said_to_be_lo
 
 def test_runs_are_told_apart_by_what_differs_and_the_same_run_counts_once() -> None:
     runs = [made("lora_inc", 1), made("lora_inc", 1), made("lora_inc", 2, **{"train.learning_rate": 0.2})]
-    assert [group.label for group in grouped(runs)] == ["lora_inc train.learning_rate=0.1", "lora_inc train.learning_rate=0.2"]
+    assert [group.label for group in grouped(runs)] == [
+        "lora_inc train.learning_rate=0.1",
+        "lora_inc train.learning_rate=0.2",
+    ]
     big = {"model.name": "big", "model.id": "maker/big"}
-    runs = [made("lora_inc", 1, **{"model.name": "small", "model.id": "maker/small"}), made("olora", 1, **big)]
+    runs = [
+        made("lora_inc", 1, **{"model.name": "small", "model.id": "maker/small"}),
+        made("olora", 1, **big),
+    ]
     assert [group.label for group in grouped(runs)] == ["lora_inc model.name=small", "olora model.name=big"]
-    runs[0].metrics["versions"] = {"torch": "1"}
-    assert "different library versions or devices" in "\n".join(compare.means(grouped(runs), "rouge_l", "chosen"))
+    assert "different" not in "\n".join(compare.means(grouped(runs), "rouge_l", "chosen"))
+    runs[0] = changed(runs[0], versions={"torch": "1"})
+    assert "different library versions or devices" in "\n".join(
+        compare.means(grouped(runs), "rouge_l", "chosen")
+    )
     with pytest.raises(DataError, match="both lora_inc with seed 1, but differ"):
         grouped([made("lora_inc", 1), made("lora_inc", 1, gain=1)])
 
 
 @pytest.mark.parametrize("field", ["sequence", "test_fingerprint"])
 def test_runs_that_were_tested_on_other_rows_are_refused(field: str) -> None:
-    runs = [made("lora_inc", 1), made("olora", 1)]
-    runs[1].metrics[field] = "another"
+    runs = [made("lora_inc", 1), changed(made("olora", 1), **{field: "another"})]
     with pytest.raises(DataError, match=f"lora_inc-1 and olora-1 cannot be compared: their {field} is"):
         grouped(runs)
-    del runs[1].metrics[field]
-    with pytest.raises(DataError, match=f"olora-1: metrics/cl.json has no {field}"):
-        grouped(runs)
+
+
+@pytest.mark.parametrize("field", ["sequence", "test_fingerprint"])
+def test_a_summary_that_does_not_say_what_was_tested_is_refused(field: str) -> None:
+    content = made("olora", 1).summary.content()
+    del content[field]
+    with pytest.raises(ArtifactError, match=f"^olora-1: metrics/cl.json: {field}: Field required$"):
+        Summary.parse(json.dumps(content), "olora-1: metrics/cl.json")
 
 
 @pytest.mark.parametrize("bad", [None, float("nan"), "50", True])
 def test_fault_04_a_metric_that_is_no_number_is_named(bad: Any) -> None:
-    run = made("lora_inc", 1)
-    run.metrics["rouge_l"]["AP"] = bad
-    with pytest.raises(DataError, match=r"lora_inc-1: rouge_l AP is .*, not a finite number"):
+    content = made("lora_inc", 1).summary.content()
+    content["rouge_l"]["AP"] = bad
+    what = "NaN is not a finite number" if bad != bad else r"rouge_l.*\.AP: Input should be a valid number"
+    with pytest.raises(ArtifactError, match=rf"^lora_inc-1: metrics/cl\.json.*{what}"):
+        Summary.parse(json.dumps(content), "lora_inc-1: metrics/cl.json")
+
+
+def test_fault_04_a_metric_that_is_missing_is_named() -> None:
+    run = changed(made("lora_inc", 1), rouge_l={"BWT": 1.0})
+    assert run.value("BWT", "rouge_l", "chosen") == 1
+    with pytest.raises(
+        DataError, match=r"lora_inc-1: metrics/cl\.json has no AP of rouge_l under the chosen"
+    ):
         run.value("AP", "rouge_l", "chosen")
+    with pytest.raises(DataError, match=r"has no AP of bleu under the original prompt"):
+        run.value("AP", "bleu", "original")
+
+
+@pytest.fixture(scope="module")
+def made_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two commits, `first` and `second`, of one method with two seeds; not to be changed."""
+    folder = tmp_path_factory.mktemp("compare") / "repository"
+    folder.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        git("init", "-q")
+        subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], check=True)
+        for name, seed in (("first", 1), ("second", 2)):
+            run = made("lora_inc", seed)
+            settings = {"seed": seed, "method": {"name": "lora_inc"}}
+            settings |= {"sequence": {"tasks": {task: {} for task in ORDER}}}
+            Path("params.yaml").write_text(yaml.safe_dump(settings))
+            run.summary.write()
+            assert run.rows
+            lines = [
+                RowScores.model_validate(
+                    {"stage": stage, "task": task, "prompt": "chosen"}
+                    | dict(zip(METRICS, scores[number].tolist(), strict=True))
+                )
+                for task, scores in run.rows["chosen"].items()
+                for number, stage in enumerate(["base", *ORDER])
+            ]
+            write_scores("two", [], lines)
+            git("add", "-A")
+            git("commit", "-qm", name)
+            git("tag", name)
+    return folder
 
 
 @pytest.fixture
-def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Two commits, `first` and `second`, of one method with two seeds."""
-    monkeypatch.chdir(tmp_path)
-    git("init", "-q")
-    subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], check=True)
-    for name, seed in (("first", 1), ("second", 2)):
-        run = made("lora_inc", seed)
-        Path("params.yaml").write_text(
-            yaml.safe_dump({"seed": seed, "method": {"name": "lora_inc"}, "sequence": {"tasks": {"one": {}, "two": {}}}})
-        )
-        Path("metrics/rows").mkdir(parents=True, exist_ok=True)
-        Path("metrics/cl.json").write_text(json.dumps(run.metrics))
-        assert run.rows
-        lines = [
-            {"stage": stage, "task": task, "prompt": "chosen"} | dict(zip(METRICS, scores[number].tolist(), strict=True))
-            for task, scores in run.rows["chosen"].items()
-            for number, stage in enumerate(["base", *ORDER])
-        ]
-        Path("metrics/rows/two.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-        git("add", "-A")
-        git("commit", "-qm", name)
-        git("tag", name)
-    return tmp_path
+def repository(made_repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder is a copy, to be changed."""
+    shutil.copytree(made_repository, tmp_path / "repository")
+    monkeypatch.chdir(tmp_path / "repository")
+    return tmp_path / "repository"
 
 
 def git(*arguments: str) -> None:
-    subprocess.run(["git", "-c", "user.name=test", "-c", "user.email=test@example.org", *arguments], check=True)
+    subprocess.run(
+        ["git", "-c", "user.name=test", "-c", "user.email=test@example.org", *arguments], check=True
+    )
 
 
-def test_revisions_and_the_workspace_are_read(
-    repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def compare_runs(*names: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["compare.py", *names])
+        compare.main()
+
+
+@pytest.mark.usefixtures("repository")
+def test_revisions_and_the_workspace_are_read(capsys: pytest.CaptureFixture[str]) -> None:
     run = read_run("first")
+    assert run.summary == made("lora_inc", 1).summary
     assert run.rows is not None
     np.testing.assert_allclose(run.rows["chosen"]["one"], table(1, 0)["one"])
     assert run.settings == {"method.name": "lora_inc", "sequence.tasks.one": {}, "sequence.tasks.two": {}}
-    monkeypatch.setattr("sys.argv", ["compare.py", "first", "second", "workspace"])
-    compare.main()
+    compare_runs("first", "second", "workspace")
     printed = capsys.readouterr().out
     assert "lora_inc  1,2" in printed
     assert "one method: nothing to compare." in printed
-    monkeypatch.setattr("sys.argv", ["compare.py", "no-such-revision"])
-    with pytest.raises(SystemExit, match=r"error: no-such-revision: params\.yaml cannot be read"):
-        compare.main()
+
+
+@pytest.mark.usefixtures("repository")
+def test_a_run_that_cannot_be_read_ends_in_one_line_that_names_revision_file_and_field() -> None:
+    with pytest.raises(SystemExit, match=r"^error: no-such-revision: params\.yaml cannot be read"):
+        compare_runs("no-such-revision")
+    edited("metrics/cl.json", {"test_fingerprint": DROP})()
+    with pytest.raises(SystemExit, match=r"^error: metrics/cl\.json: test_fingerprint: .*dvc repro"):
+        compare_runs("workspace")
+    edited("metrics/cl.json", {"format": 999})()
+    git("commit", "-qam", "by another version")
+    git("tag", "third")
+    with pytest.raises(
+        SystemExit, match=r"^error: third: metrics/cl\.json is of format 999, .*another version"
+    ):
+        compare_runs("first", "third")
     Path("metrics/cl.json").unlink()
-    monkeypatch.setattr("sys.argv", ["compare.py", "workspace"])
-    with pytest.raises(SystemExit, match=r"error: metrics/cl\.json is missing"):
-        compare.main()
+    with pytest.raises(SystemExit, match=r"^error: metrics/cl\.json is missing"):
+        compare_runs("workspace")
+    edited("params.yaml", {"sequence": "none"})()
+    with pytest.raises(SystemExit, match=r"^error: params\.yaml names no tasks under sequence"):
+        compare_runs("workspace")
+
+
+@pytest.mark.usefixtures("repository")
+def test_a_run_without_its_row_scores_is_read_and_a_damaged_line_of_them_is_named() -> None:
+    text = Path("metrics/rows/two.jsonl").read_text()
+    Path("metrics/rows/two.jsonl").unlink()
+    assert read_run("workspace").rows is None
+    Path("metrics/rows/two.jsonl").write_text(text[:-30])
+    last = len(text.splitlines())
+    with pytest.raises(ArtifactError, match=rf"metrics/rows/two\.jsonl, line {last}.* is not valid JSON"):
+        read_run("workspace")

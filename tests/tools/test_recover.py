@@ -1,4 +1,4 @@
-"""What a killed DVC leaves is put right by src/recover.py; what is right, or at work, is left alone."""
+"""What a killed DVC leaves is put right by tools/recover.py; what is right, or at work, is left alone."""
 
 import json
 import os
@@ -10,7 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-REPOSITORY = Path(__file__).parent.parent
+from laboratory import REPOSITORY
+
 PATIENCE = 60  # seconds until a test that waits for another process gives up
 DVC_YAML = """stages:
   one:
@@ -23,11 +24,13 @@ DVC_YAML = """stages:
 
 def run(folder: Path, *command: str) -> str:
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    return subprocess.run(command, cwd=folder, env=environment, text=True, capture_output=True, check=True).stdout
+    return subprocess.run(
+        command, cwd=folder, env=environment, text=True, capture_output=True, check=True
+    ).stdout
 
 
 def recover(folder: Path) -> str:
-    return run(folder, sys.executable, str(REPOSITORY / "src/recover.py"))
+    return run(folder, sys.executable, str(REPOSITORY / "tools/recover.py"))
 
 
 @pytest.fixture
@@ -35,7 +38,12 @@ def project(tmp_path: Path) -> Path:
     """A repository with one stage that never ends, and a dvc.lock as DVC writes it."""
     (tmp_path / "conf").mkdir()
     (tmp_path / ".dvc/tmp").mkdir(parents=True)
-    files = {"conf/config.yaml": "a: 1\n", "params.yaml": "a: 1\n", "code.txt": "committed\n", "dvc.yaml": DVC_YAML}
+    files = {
+        "conf/config.yaml": "a: 1\n",
+        "params.yaml": "a: 1\n",
+        "code.txt": "committed\n",
+        "dvc.yaml": DVC_YAML,
+    }
     files |= {
         ".gitignore": "/out.txt\n",
         ".dvc/config": "[hydra]\n    enabled = true\n",
@@ -90,7 +98,11 @@ def test_a_lock_file_that_was_cut_off_is_the_committed_one_again(project: Path) 
 
 
 def test_partial_outputs_of_a_killed_stage_go(project: Path) -> None:
-    for name in ("models/.base.partial/model.safetensors", "metrics/scores/base.json.1-1.partial", "data/kept.json"):
+    for name in (
+        "models/.base.partial/model.safetensors",
+        "metrics/scores/base.json.1-1.partial",
+        "data/kept.json",
+    ):
         (project / name).parent.mkdir(parents=True, exist_ok=True)
         (project / name).write_text("half")
     recover(project)
@@ -113,7 +125,9 @@ def test_after_a_killed_experiment_the_branch_and_the_edits_are_back(project: Pa
     experiment.wait()
     for process in below:
         process.kill()
-    (project / "code.txt").write_text("edi")  # as when it is killed a little earlier, while it brings the edits back
+    (project / "code.txt").write_text(
+        "edi"
+    )  # as when it is killed a little earlier, while it brings the edits back
     said = recover(project)
     assert "HEAD is on branch work again" in said
     assert "code.txt: your uncommitted changes are back" in said

@@ -1,58 +1,48 @@
-"""What is recorded beside the numbers, and that numbers of different runs are refused by the row and the field."""
+"""Numbers of different runs are refused, by the stage or task and the field."""
 
-import copy
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from sapo.runtime.errors import DataError
-from sapo.config import Params
-from sapo.artifacts.run_record import WEIGHTS, answers_record, check_one_run, data_fingerprint, prompt_hash, selection_record, training_record
-from sapo.artifacts.task import Example, Task, save_task
+from by_hand import ByHand, run_by_hand
+from sapo.analysis.one_run import check_one_run
+from sapo.artifacts.schema import Part
+from sapo.runtime.errors import OtherRunError
 
-REPOSITORY = Path(__file__).parents[2]
 ORDER = ["one", "two", "three"]
+Field = tuple[str, ...]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ByHand]:
+    """A run whose files and records are real; not to be changed. Its folder is the working folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("one_run"))
+        yield run_by_hand(ORDER, [[10, 20, 30], [50, 26, 28], [56, 70, 36], [41, 64, 90]])
 
 
 @pytest.fixture
-def params() -> Params:
-    return Params.model_validate(yaml.safe_load((REPOSITORY / "params.yaml").read_text(encoding="utf-8")))
+def run(made: ByHand) -> ByHand:
+    """A copy to be changed."""
+    return deepcopy(made)
 
 
-@pytest.fixture
-def run(tmp_path: Path, params: Params) -> tuple[list[dict[str, Any]], dict[str, Any], str]:
-    """Rows, lineage and the last adapter's hash of a run whose files are real, though its weights are only bytes."""
-    for name in ORDER:
-        rows = [Example(f"{name} {n}", "yes") for n in range(3)]
-        (tmp_path / name).mkdir()
-        save_task(tmp_path / name, Task(name, f"Say {name}.", "Answer:", [], "en", None, {}, rows, rows[:2]))
-        (tmp_path / f"{name}-model").mkdir()
-        (tmp_path / f"{name}-model" / WEIGHTS).write_bytes(name.encode())
-    asked = {name: prompt_hash(f"Say {name}.", "Answer:", "en") for name in ORDER}
-    score_rows = [{"stage": "base", "run": answers_record(params, "f", None, tmp_path, asked)}]
-    entries: list[dict[str, Any]] = []
-    start = None
-    for name in ORDER:
-        prompt = {
-            "instruction": f"Better {name}.",
-            "original": f"Say {name}.",
-            "suffix": "Answer:",
-            "language": "en",
-            "selector": "sapo",
-        }
-        measured = selection_record(params, "f", start, tmp_path / name)
-        trained = training_record(params, "f", start, tmp_path / name, prompt)
-        entries.append({"task": name, "prompt": prompt | {"run": measured}, "run": trained})
-        start = tmp_path / f"{name}-model" / WEIGHTS
-        asked[name] = prompt_hash(f"Better {name}.", "Answer:", "en")
-        score_rows.append({"stage": name, "run": answers_record(params, "f", start, tmp_path, asked)})
-    return copy.deepcopy(score_rows), copy.deepcopy({"tasks": entries}), score_rows[-1]["run"]["adapter"]
+def check(run: ByHand) -> None:
+    check_one_run(run.stages, run.lineage, run.prompts, run.adapter, "scores.json")
 
 
-def fields(record: dict[str, Any], prefix: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+def refusal(run: ByHand) -> str:
+    with pytest.raises(OtherRunError) as refused:
+        check(run)
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+def fields(record: dict[str, Any], prefix: Field = ()) -> list[Field]:
     """The path of every value in a record; what a template is given is one value."""
     found = []
     for key, value in record.items():
@@ -61,70 +51,99 @@ def fields(record: dict[str, Any], prefix: tuple[str, ...] = ()) -> list[tuple[s
     return found
 
 
-def change(record: dict[str, Any], field: tuple[str, ...]) -> None:
+def another(value: Any) -> Any:
+    """A value of the same type that is not the same."""
+    if isinstance(value, dict):
+        return value | {"another": True}
+    if isinstance(value, list):
+        return [*value, "another"]
+    if isinstance(value, bool):
+        return not value
+    return value + 1 if isinstance(value, int | float) else f"another than {value}"
+
+
+def changed(record: Part, field: Field) -> Part:
+    """The record with another value in one field."""
+    content = record.model_dump(mode="json")
+    inner = content
     for key in field[:-1]:
-        record = record[key]
-    record[field[-1]] = "another" if record[field[-1]] != "another" else "one more"
+        inner = inner[key]
+    inner[field[-1]] = another(inner[field[-1]])
+    return type(record).model_validate(content)
 
 
-def refused(run: tuple[list[dict[str, Any]], dict[str, Any], str], spoil: Callable[[list[Any], list[Any]], None]) -> str:
-    rows, lineage, adapter = copy.deepcopy(run)
-    spoil(rows, lineage["tasks"])
-    with pytest.raises(DataError) as refusal:
-        check_one_run(rows, lineage, adapter, "scores.json")
-    assert "\n" not in str(refusal.value)
-    return str(refusal.value)
+def with_stage(run: ByHand, number: int, change: Callable[[Part], Part]) -> ByHand:
+    """The run with a changed record of one stage's answers."""
+    run = deepcopy(run)
+    stage = run.stages[number]
+    run.stages[number] = stage.model_copy(update={"run": change(stage.run)})
+    return run
 
 
-def test_a_whole_run_passes_and_its_records_name_no_place(run: tuple, tmp_path: Path) -> None:
-    rows, lineage, adapter = run
-    check_one_run(rows, lineage, adapter, "scores.json")
-    assert str(tmp_path) not in str(run)
-    assert rows[0]["run"]["tasks"]["one"]["rows"] == 2
-    assert "batch_tokens" not in str(run)  # changes memory, not results
-    assert len(data_fingerprint(rows[0]["run"])) == 64
+def with_training(run: ByHand, number: int, change: Callable[[Part], Part]) -> ByHand:
+    """The run with a changed record of one task's training."""
+    run = deepcopy(run)
+    run.with_entry(number, run=change(run.lineage.tasks[number].run))
+    return run
+
+
+def test_a_whole_run_passes_and_its_records_name_no_place(run: ByHand) -> None:
+    check(run)
+    records = [one.run for one in run.stages] + [entry.run for entry in run.lineage.tasks]
+    records += [prompt.run for prompt in run.prompts.values()]
+    text = json.dumps([record.model_dump() for record in records])
+    assert str(Path.cwd()) not in text
+    assert "batch_tokens" not in text  # changes memory, not results
+    assert run.stages[0].run.tasks["one"].rows == 20
+    assert len(run.stages[0].run.data_fingerprint) == 64
 
 
 @pytest.mark.parametrize("number", range(4))
-def test_a_row_of_another_run_is_refused_by_its_name_and_field(run: tuple, number: int) -> None:
-    name = ["base", *ORDER][number]
-    for field in fields(run[0][number]["run"]):
-        message = refused(run, lambda rows, _, field=field: change(rows[number]["run"], field))
+def test_a_stage_of_another_run_is_refused_by_its_name_and_field(run: ByHand, number: int) -> None:
+    for field in fields(run.stages[number].run.model_dump(mode="json")):
+        message = refusal(with_stage(run, number, lambda record, field=field: changed(record, field)))
         dotted = ".".join(field)
         if number or field[0] == "adapter" or field[-1] == "prompt":
-            assert f"scores.json, row {name}: {dotted} is not" in message
-        else:  # the base model's row is what others are compared with
+            assert f"scores.json, stage {['base', *ORDER][number]}: {dotted} is not" in message
+        else:  # the base model's stage is what others are compared with
             assert f": {dotted} is not" in message or f": {field[-1]} is not" in message
 
 
 @pytest.mark.parametrize("number", range(3))
-def test_a_task_trained_in_another_run_is_refused_by_its_name_and_field(run: tuple, number: int) -> None:
-    for field in fields(run[1]["tasks"][number]["run"]):
-        message = refused(run, lambda _, tasks, field=field: change(tasks[number]["run"], field))
+def test_a_task_trained_in_another_run_is_refused_by_its_name_and_field(run: ByHand, number: int) -> None:
+    for field in fields(run.lineage.tasks[number].run.model_dump(mode="json")):
+        message = refusal(with_training(run, number, lambda record, field=field: changed(record, field)))
         assert field[-1] in message or (field[0] == "started_from" and "adapter" in message)
 
 
-@pytest.mark.parametrize("field", ["base", "adapter", "train"])
-def test_candidates_measured_in_another_run_are_refused(run: tuple, field: str) -> None:
-    message = refused(run, lambda _, tasks: change(tasks[1]["prompt"]["run"], (field,)))
-    assert message.startswith(f"the candidates of two: {field} is not that of its training")
+@pytest.mark.parametrize(
+    "field", ["base", "adapter", "train", "settings.dtype", "settings.prompt.max_tokens"]
+)
+def test_candidates_measured_in_another_run_are_refused(run: ByHand, field: str) -> None:
+    prompt = run.prompts["two"]
+    assert prompt.run
+    run.prompts["two"] = prompt.model_copy(update={"run": changed(prompt.run, tuple(field.split(".")))})
+    assert refusal(run).startswith(f"the candidates of two: {field} is not that of its training")
 
 
-def test_a_record_that_is_missing_is_refused(run: tuple) -> None:
-    assert "row two has no record" in refused(run, lambda rows, _: rows[2].pop("run"))
-    assert "lineage of three has no record" in refused(run, lambda _, tasks: tasks[2].pop("run"))
-    assert "versions.torch is not" in refused(run, lambda rows, _: rows[1]["run"]["versions"].pop("torch"))
+def test_a_record_without_the_version_of_a_library_is_refused(run: ByHand) -> None:
+    def without_torch(record: Part) -> Part:
+        versions = {name: version for name, version in record.versions.items() if name != "torch"}
+        return record.model_copy(update={"versions": versions})
+
+    assert "stage one: versions.torch is not" in refusal(with_stage(run, 1, without_torch))
+    assert "lineage of three: versions.torch is not" in refusal(with_training(run, 2, without_torch))
 
 
-def test_rows_in_another_order_are_refused(run: tuple) -> None:
-    def swap(rows: list[Any], _: list[Any]) -> None:
-        rows[1]["run"], rows[2]["run"] = rows[2]["run"], rows[1]["run"]
+def test_stages_in_another_order_are_refused(run: ByHand) -> None:
+    one, two = run.stages[1:3]
+    run.stages[1:3] = [
+        one.model_copy(update={"run": two.run}),
+        two.model_copy(update={"run": one.run}),
+    ]
+    assert "stage one: adapter is not that of the models" in refusal(run)
 
-    assert "row one: adapter is not that of the models" in refused(run, swap)
 
-
-def test_a_method_without_measured_candidates_passes(run: tuple) -> None:
-    rows, lineage, adapter = run
-    for entry in lineage["tasks"]:
-        entry["prompt"]["run"] = None
-    check_one_run(rows, lineage, adapter, "scores.json")
+def test_a_method_without_measured_candidates_passes(run: ByHand) -> None:
+    run.prompts = {task: prompt.model_copy(update={"run": None}) for task, prompt in run.prompts.items()}
+    check(run)

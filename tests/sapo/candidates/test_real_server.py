@@ -92,7 +92,7 @@ def test_what_a_real_model_answers_is_kept_when_it_is_good_and_named_when_it_is_
         "SAPO_CACHE": str(tmp_path),
     }.items():
         monkeypatch.setenv(variable, value)
-    monkeypatch.setattr(api, "TRIES", 1)  # the same answer would come again
+    monkeypatch.setattr(api, "TRIES", 1)  # one answer tells
     refusal = ""
     try:
         candidates, how = from_api(task, settings)

@@ -173,7 +173,7 @@ def write_gguf(path: Path) -> None:
 
 
 def test_transformers_reads_a_gguf_through_what_is_remembered(tmp_path: Path) -> None:
-    """It fails when the library takes its reader or its table of names from elsewhere: then nothing is saved."""
+    """Fails when the library takes its reader or its table of names from elsewhere: nothing is saved then."""
     write_gguf(tmp_path / "model.gguf")
     before = gguf.GGUFReader, gguf.get_tensor_name_map
     with _gguf_read_once():

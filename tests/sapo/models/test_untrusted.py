@@ -181,10 +181,6 @@ def test_an_adapter_is_read_from_safetensors_alone(
     assert not (tmp_path / "executed").exists()
 
 
-class Killed(Exception):
-    """The training has ended in the middle."""
-
-
 READ = {WHOLE, STATE, HISTORY, "random-0.safetensors"}
 BESIDE = ["optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin", "adapter_model.bin"]
 
@@ -210,12 +206,13 @@ def test_a_checkpoint_that_holds_a_pickle_does_not_run_it(
 
     def save_and_die(self: Checkpoints, history: list[Any]) -> None:
         save(self, history)
-        raise Killed
+        raise KeyboardInterrupt
 
     save = Checkpoints.save
-    with monkeypatch.context() as context, pytest.raises(Killed):
-        context.setattr(Checkpoints, "save", save_and_die)
+    monkeypatch.setattr(Checkpoints, "save", save_and_die)
+    with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "killed")
+    monkeypatch.setattr(Checkpoints, "save", save)
     [checkpoint] = (tmp_path / "killed").iterdir()
     assert {path.name for path in checkpoint.iterdir()} == READ
 

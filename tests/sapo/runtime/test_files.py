@@ -1,8 +1,5 @@
-"""A reader never meets half of a file or folder, and an unusable file is named."""
+"""An unusable file is named, with the line; files and contents are told apart by what they hold."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sapo.runtime.cache import alone
-from sapo.runtime.errors import DataError
+from sapo.artifacts.scores import RowScores
+from sapo.artifacts.task import Example, Task, load_task, save_task
+from sapo.runtime.errors import ArtifactError, DataError
 from sapo.runtime.files import read_json, read_jsonl, sha256_json
-from sapo.runtime.outputs import output_folder, write_json, write_jsonl, write_text
 
-SRC = Path(__file__).parents[2] / "src"
 untimed = settings(deadline=None)  # how long a test takes depends on the machine
 json_keys = st.dictionaries(st.text(max_size=3), st.integers() | st.none(), min_size=2, max_size=4)
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1,]", b"\xff\xfe{}"])
@@ -39,12 +31,28 @@ def test_fault_04_a_missing_file_is_named(tmp_path: Path) -> None:
         list(read_jsonl(tmp_path / "absent.jsonl"))
 
 
-@pytest.mark.parametrize("line", [b'{"a": ', b"", b"[1]", b"3", b"null", b'"text"', b'{"a": "\xff"}'])
-def test_a_line_that_is_no_object_is_named_by_file_and_line(tmp_path: Path, line: bytes) -> None:
+@pytest.mark.parametrize(
+    "line", [b'{"a": ', b"", b'{"a": "\xff"}', b"NaN", b'{"a": 1e999}', b'{"a": 1, "a": 2}']
+)
+def test_a_line_that_is_no_json_is_named_by_file_and_line(tmp_path: Path, line: bytes) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_bytes(b'{"a": 1}\n' + line + b'\n{"a": 3}\n')
-    with pytest.raises(DataError, match=r"rows\.jsonl, line 2: "):
+    with pytest.raises(DataError, match=r"rows\.jsonl, line 2:? "):
         list(read_jsonl(path))
+
+
+@pytest.mark.parametrize("line", [b"[1]", b"3", b"null", b'"text"'])
+def test_a_line_that_is_no_object_is_named_by_whoever_reads_objects(tmp_path: Path, line: bytes) -> None:
+    task = Task("t", "Judge.", "?", [], "en", None, {}, [Example("a", "b")], [Example("c", "d")])
+    save_task(tmp_path / "t", task)
+    with (tmp_path / "t/train.jsonl").open("ab") as stream:
+        stream.write(line + b"\n")
+    with pytest.raises(ArtifactError, match=r"train\.jsonl, line 2: expected an object"):
+        load_task(tmp_path / "t")
+    scores = tmp_path / "scores.jsonl"
+    scores.write_bytes(b'{"format": 1, "stage": "base", "task": "t", "prompt": "chosen"}\n' + line + b"\n")
+    with pytest.raises(ArtifactError, match=r"scores\.jsonl, line 2: expected an object"):
+        list(RowScores.read_lines(scores))
 
 
 @untimed

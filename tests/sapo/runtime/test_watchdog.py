@@ -3,21 +3,25 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import psutil
 import pytest
 
-SRC = Path(__file__).parents[2] / "src"
+from laboratory import REPOSITORY
+
+SRC = REPOSITORY / "src"
 PATIENCE = 30  # seconds until a test gives up
-# What a stage does, as far as this matters: import the library, tell that it is there, work on.
-STAGE = "import sapo, os, time; print(os.getpid(), flush=True); time.sleep(600)"
+# What a stage does, as far as this matters: its work, which tells that it is there and goes on, in `run`.
+STAGE = (
+    "import os, time; from sapo.runtime.command import run; "
+    "run(lambda: (print(os.getpid(), flush=True), time.sleep(600)))"
+)
 # DVC in short: it runs a command with the stage's name in its environment, and waits.
-DVC = "import subprocess, sys; subprocess.run(sys.argv[1:], env={**__import__('os').environ, 'DVC_STAGE': 'train@x'})"
+DVC = "import os, subprocess, sys; subprocess.run(sys.argv[1:], env={**os.environ, 'DVC_STAGE': 'train@x'})"
 
 
 def start(*between: str, dvc: bool = True) -> tuple[subprocess.Popen[str], psutil.Process]:
-    """A stage below `between` below DVC (or what is none), when its library has been imported."""
+    """A stage below `between` below DVC (or what is none), when its work has begun."""
     program = DVC if dvc else DVC.replace("DVC_STAGE", "OTHER")
     environment = {name: value for name, value in os.environ.items() if name != "DVC_STAGE"} | {
         "PYTHONPATH": str(SRC)
@@ -60,7 +64,10 @@ def test_a_script_that_dvc_did_not_start_outlives_its_parent() -> None:
 
 def test_a_stage_whose_dvc_died_before_it_could_look_does_no_work() -> None:
     """The system's first process has taken it over then."""
-    code = "import os, psutil, time; time.sleep(1); print(os.getppid(), flush=True); import sapo; print('works on', flush=True)"
+    code = (
+        "import os, time; time.sleep(1); print(os.getppid(), flush=True); "
+        "from sapo.runtime.command import run; run(lambda: print('works on', flush=True))"
+    )
     environment = os.environ | {"PYTHONPATH": str(SRC), "DVC_STAGE": "train@x", "CODE": code}
     shell = f'{sys.executable} -c "$CODE" & kill -9 $$'
     done = subprocess.run(
