@@ -28,9 +28,21 @@ Answers = list[list[int]]
 LIMITS = {"trained": 16, "long": 64}
 
 
-def hf(model: PreTrainedModel, rows: list[Encoded], stop: set[int], pad: int, limit: int, size: int, by_length: bool) -> Answers:
+def hf(
+    model: PreTrainedModel,
+    rows: list[Encoded],
+    stop: set[int],
+    pad: int,
+    limit: int,
+    size: int,
+    by_length: bool,
+) -> Answers:
     """model.generate's answers, without stop tokens, in the rows' order."""
-    order = sorted(range(len(rows)), key=lambda index: len(rows[index].prompt)) if by_length else list(range(len(rows)))
+    order = (
+        sorted(range(len(rows)), key=lambda index: len(rows[index].prompt))
+        if by_length
+        else list(range(len(rows)))
+    )
     answers: Answers = [[] for _ in rows]
     for start in range(0, len(rows), size):
         batch = order[start : start + size]
@@ -71,11 +83,17 @@ def trained(setup: Setup, task: Task, count: int) -> PreTrainedModel:
 
 def main() -> None:
     parser = options(__doc__, tasks=["task195", "FOMC"], rows=32, name="answering")
-    parser.add_argument("--long-tasks", nargs="+", default=["task589"], help="tasks of `long` (default: %(default)s)")
+    parser.add_argument(
+        "--long-tasks", nargs="+", default=["task589"], help="tasks of `long` (default: %(default)s)"
+    )
     parser.add_argument("--variants", nargs="+", default=list(LIMITS), choices=list(LIMITS))
-    parser.add_argument("--limit", type=int, help="most tokens of an answer (default: 16 for `trained`, 64 for `long`)")
+    parser.add_argument(
+        "--limit", type=int, help="most tokens of an answer (default: 16 for `trained`, 64 for `long`)"
+    )
     parser.add_argument("--train-rows", type=int, default=64, help="default: %(default)s")
-    parser.add_argument("--batch-size", type=int, default=8, help="rows at a time of the other sides (default: %(default)s)")
+    parser.add_argument(
+        "--batch-size", type=int, default=8, help="rows at a time of the other sides (default: %(default)s)"
+    )
     arguments = parser.parse_args()
     setup = set_up(arguments.overrides)
     pad, stop = setup.pad, {setup.pad, setup.tokenizer.eos_token_id}
@@ -90,12 +108,17 @@ def main() -> None:
             print(f"{variant}, {task.name}: {len(rows)} rows, at most {limit} tokens an answer", flush=True)
             peer = partial(hf, model, rows, stop, pad, limit, arguments.batch_size)
             work = {
-                "ours": partial(generate, model, rows, stop, pad, limit, setup.params.evaluate.batch_tokens, task.name),
+                "ours": partial(
+                    generate, model, rows, stop, pad, limit, setup.params.evaluate.batch_tokens, task.name
+                ),
                 "hf": partial(peer, by_length=False),
                 "hf_sorted": partial(peer, by_length=True),
             }
             seconds, answers = alternate({name: ready(one) for name, one in work.items()}, arguments.repeats)
-            same = {name: sum(a == b for a, b in zip(answers["ours"], other, strict=True)) for name, other in answers.items()}
+            same = {
+                name: sum(a == b for a, b in zip(answers["ours"], other, strict=True))
+                for name, other in answers.items()
+            }
             entry = summary(seconds, len(rows)) | {
                 "variant": variant,
                 "task": task.name,
@@ -108,7 +131,8 @@ def main() -> None:
             }
             results.append(entry)
             lines += [
-                row | {"same_answers": f"{same[row['side']]}/{len(rows)}"} for row in timing_rows(f"{variant} {task.name}", entry)
+                row | {"same_answers": f"{same[row['side']]}/{len(rows)}"}
+                for row in timing_rows(f"{variant} {task.name}", entry)
             ]
     table(lines)
     record(arguments, setup.params, results)

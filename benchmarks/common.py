@@ -45,9 +45,13 @@ def options(doc: str, **defaults: Any) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="+", help="catalogued tasks (default: %(default)s)")
     parser.add_argument("--rows", type=int, help="rows of each task (default: %(default)s)")
-    parser.add_argument("--repeats", type=int, default=3, help="timed runs of each side (default: %(default)s)")
+    parser.add_argument(
+        "--repeats", type=int, default=3, help="timed runs of each side (default: %(default)s)"
+    )
     url = os.environ.get("SAPO_BENCHMARKS_URL")
-    parser.add_argument("--url", default=url, help="folder or URL that holds SUPERNI/ and TRACE/ (default: where published)")
+    parser.add_argument(
+        "--url", default=url, help="folder or URL that holds SUPERNI/ and TRACE/ (default: where published)"
+    )
     about = "any setting of conf/, as for `dvc exp run`; may be repeated"
     parser.add_argument("-S", dest="overrides", action="append", default=[], metavar="KEY=VALUE", help=about)
     parser.add_argument("--name", help="the result is results/NAME.json (default: %(default)s)")
@@ -88,14 +92,18 @@ class Setup:
     def model(self) -> PreTrainedModel:
         """The base model, loaded anew."""
         model = load_model(self.folder, self.params.model.dtype)
-        for parameter in model.parameters():  # out of the mapped file, whose pages would else count as the first run's memory
+        for parameter in (
+            model.parameters()
+        ):  # out of the mapped file, whose pages would else count as the first run's memory
             parameter.data = parameter.data.clone()
         return model
 
     def rows(self, task: Task, instruction: str | None = None, split: str = "train") -> list[Encoded]:
         """The rows of a split as tokens; training rows with their answers."""
         text = task.instruction if instruction is None else instruction
-        return self.encoder.encode(text, task.suffix, task.language, getattr(task, split), answers=split == "train")
+        return self.encoder.encode(
+            text, task.suffix, task.language, getattr(task, split), answers=split == "train"
+        )
 
 
 def set_up(overrides: Sequence[str]) -> Setup:
@@ -106,7 +114,12 @@ def set_up(overrides: Sequence[str]) -> Setup:
         with output_folder(folder) as made:
             make_base(params.model, made, params.seed)
     tokenizer = load_tokenizer(folder)
-    return Setup(params, folder, tokenizer, PromptEncoder(tokenizer, params.prompt.max_tokens, params.model.template_options))
+    return Setup(
+        params,
+        folder,
+        tokenizer,
+        PromptEncoder(tokenizer, params.prompt.max_tokens, params.model.template_options),
+    )
 
 
 def load_tasks(names: Sequence[str], url: str | None, rows: int) -> list[Task]:
@@ -114,15 +127,20 @@ def load_tasks(names: Sequence[str], url: str | None, rows: int) -> list[Task]:
     return list(load_catalog_tasks(names, url, (rows, rows)))
 
 
-def record(arguments: argparse.Namespace, params: Params, results: Sequence[Mapping[str, Any]], name: str = "") -> None:
+def record(
+    arguments: argparse.Namespace, params: Params, results: Sequence[Mapping[str, Any]], name: str = ""
+) -> None:
     """Write results/NAME.json: what ran where, with which settings, and every single figure."""
     describe = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
     about = {
         "arguments": {key: value for key, value in vars(arguments).items() if key not in ("url", "child")},
         "code": subprocess.run(describe, cwd=REPOSITORY, capture_output=True, text=True).stdout.strip(),
-        "versions": versions() | {name: found for name in ("accelerate", "trl", "lm_eval") if (found := _version(name))},
+        "versions": versions()
+        | {name: found for name in ("accelerate", "trl", "lm_eval") if (found := _version(name))},
         "machine": machine() | {"dtype": params.model.dtype},
-        "settings": params.model_dump(include={"seed", "model", "data", "prompt", "selection", "lora", "train", "evaluate"}),
+        "settings": params.model_dump(
+            include={"seed", "model", "data", "prompt", "selection", "lora", "train", "evaluate"}
+        ),
         "results": results,
     }
     about["settings"]["data"].pop("url")  # a path of this machine
@@ -141,7 +159,11 @@ def _version(name: str) -> str | None:
 def machine() -> dict[str, Any]:
     """What times depend on: processor, cores, threads, memory, accelerator."""
     cpuinfo = Path("/proc/cpuinfo")
-    names = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")] if cpuinfo.is_file() else []
+    names = (
+        [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        if cpuinfo.is_file()
+        else []
+    )
     return {
         "cpu": names[0].partition(":")[2].strip() if names else platform.processor() or platform.machine(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
@@ -154,7 +176,9 @@ def machine() -> dict[str, Any]:
 
 def table(rows: Sequence[Mapping[str, Any]]) -> None:
     """Print the rows under their keys, one column a key."""
-    texts = [[f"{value:.3g}" if isinstance(value, float) else str(value) for value in row.values()] for row in rows]
+    texts = [
+        [f"{value:.3g}" if isinstance(value, float) else str(value) for value in row.values()] for row in rows
+    ]
     lines = [list(rows[0]), *texts]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     print()

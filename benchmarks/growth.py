@@ -76,8 +76,12 @@ class OrthogonalTrainer(Trainer):
     def compute_loss(self, model: Any, *args: Any, **kwargs: Any) -> Any:
         loss = super().compute_loss(model, *args, **kwargs)
         if self.orthogonal_weight:
-            pairs = [module.lora_A for module in model.modules() if "earlier" in getattr(module, "lora_A", {})]
-            loss = loss + self.orthogonal_weight * sum((a["earlier"].weight @ a["default"].weight.T).abs().sum() for a in pairs)
+            pairs = [
+                module.lora_A for module in model.modules() if "earlier" in getattr(module, "lora_A", {})
+            ]
+            loss = loss + self.orthogonal_weight * sum(
+                (a["earlier"].weight @ a["default"].weight.T).abs().sum() for a in pairs
+            )
         return loss
 
 
@@ -85,7 +89,9 @@ def peft_peer(setup: Setup, rows: list[Encoded], train: Train, task: int, weight
     lora, names, model = setup.params.lora, setup.params.model.target_modules, adapted(setup)
     if task > 1:
         rank = (task - 1) * lora.r
-        config = LoraConfig(r=rank, lora_alpha=(task - 1) * lora.alpha, target_modules=names, task_type="CAUSAL_LM")
+        config = LoraConfig(
+            r=rank, lora_alpha=(task - 1) * lora.alpha, target_modules=names, task_type="CAUSAL_LM"
+        )
         model.add_adapter("earlier", config)
         earlier = earlier_tasks(setup.model(), lora, names, task - 1)
         for name, a in earlier.a.items():
@@ -97,7 +103,9 @@ def peft_peer(setup: Setup, rows: list[Encoded], train: Train, task: int, weight
             parameter.requires_grad_("lora_" in name and ".default." in name)
     arguments = TrainingArguments(**peer_arguments(setup, train))
     collator = DataCollatorForSeq2Seq(setup.tokenizer, padding=True)
-    made = OrthogonalTrainer(model=model, args=arguments, train_dataset=dataset(setup, rows), data_collator=collator)
+    made = OrthogonalTrainer(
+        model=model, args=arguments, train_dataset=dataset(setup, rows), data_collator=collator
+    )
     made.orthogonal_weight = weight if task > 1 else 0.0
     return peer(made)
 
@@ -107,19 +115,28 @@ SIDES = {"ours": ours, "peer": peft_peer}
 
 def main() -> None:
     parser = options(__doc__, tasks=["task195"], rows=64, name="growth")
-    parser.add_argument("--batch-size", type=int, default=8, help="rows an optimiser step (default: %(default)s)")
-    parser.add_argument("--positions", nargs="+", type=int, default=[1, 5, 10, 15], help="which task in a sequence it is")
+    parser.add_argument(
+        "--batch-size", type=int, default=8, help="rows an optimiser step (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--positions", nargs="+", type=int, default=[1, 5, 10, 15], help="which task in a sequence it is"
+    )
     parser.add_argument("--methods", nargs="+", default=list(WEIGHTS), choices=list(WEIGHTS))
     parser.add_argument("--sides", nargs="+", default=list(SIDES), choices=list(SIDES))
     parser.add_argument("--memory", action="store_true", help="peak memory instead of times")
     arguments = parser.parse_args()
     disable_progress_bars()
     setup = set_up(arguments.overrides)
-    train = setup.params.train.model_copy(update={"epochs": 1, "batch_size": arguments.batch_size, "checkpoints": 1})
+    train = setup.params.train.model_copy(
+        update={"epochs": 1, "batch_size": arguments.batch_size, "checkpoints": 1}
+    )
     rows = setup.rows(load_tasks(arguments.tasks[:1], arguments.url, arguments.rows)[0])
     steps = -(-len(rows) // train.batch_size)
     cases = [
-        (method, side, position) for method in arguments.methods for side in arguments.sides for position in arguments.positions
+        (method, side, position)
+        for method in arguments.methods
+        for side in arguments.sides
+        for position in arguments.positions
     ]
     if arguments.child:
         case = json.loads(arguments.child)

@@ -34,7 +34,9 @@ EMPTY = (
 def call(folder: Path, *command: str) -> str:
     """Run a command with this environment's Python and programs first; show what it prints only when it fails."""
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    done = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    done = subprocess.run(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     if done.returncode:
         sys.exit(f"{' '.join(command)} failed:\n{done.stdout[-4000:]}")
     return done.stdout
@@ -57,7 +59,10 @@ def experiment(folder: Path, overrides: Sequence[str]) -> dict[str, Any]:
     started = time.perf_counter()
     output = call(folder, sys.executable, "-m", "dvc", "repro", "--force")
     total = time.perf_counter() - started
-    stages = [{"script": script, "argument": rest.strip(), "seconds": float(s)} for script, rest, s in CLOSING.findall(output)]
+    stages = [
+        {"script": script, "argument": rest.strip(), "seconds": float(s)}
+        for script, rest, s in CLOSING.findall(output)
+    ]
     if not stages:
         sys.exit(f"no stage said how long it took:\n{output[-4000:]}")
     return {"total_s": total, "stages_s": sum(stage["seconds"] for stage in stages), "stages": stages}
@@ -99,13 +104,19 @@ def by_script(stages: Sequence[dict[str, Any]]) -> dict[str, float]:
 
 def main() -> None:
     parser = options(__doc__, name="pipeline")
-    parser.add_argument("--train-rows", nargs="+", type=int, default=[], help="also with so many training and scored rows")
+    parser.add_argument(
+        "--train-rows", nargs="+", type=int, default=[], help="also with so many training and scored rows"
+    )
     parser.add_argument("--candidates", nargs="+", type=int, default=[], help="also with so many paraphrases")
-    parser.add_argument("--sequence-tasks", nargs="+", type=int, default=[], help="also with the first so many tasks")
+    parser.add_argument(
+        "--sequence-tasks", nargs="+", type=int, default=[], help="also with the first so many tasks"
+    )
     arguments = parser.parse_args()
     overrides = [f"data.url={arguments.url}", *arguments.overrides] if arguments.url else arguments.overrides
     points: list[tuple[dict[str, Any], list[str]]] = [({}, [])]
-    points += [({"train_rows": n}, [f"data.train_rows={n}", f"selection.rows={n}"]) for n in arguments.train_rows]
+    points += [
+        ({"train_rows": n}, [f"data.train_rows={n}", f"selection.rows={n}"]) for n in arguments.train_rows
+    ]
     points += [({"candidates": n}, [f"paraphrase.count={n}"]) for n in arguments.candidates]
     points += [({"tasks": n}, first_tasks(arguments, n)) for n in arguments.sequence_tasks]
     folder = clone()

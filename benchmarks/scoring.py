@@ -32,7 +32,9 @@ Losses = Callable[[], list[float]]  # of every candidate, in nats a token
 
 
 def ours(setup: Setup, model: PreTrainedModel, candidates: list[list[Encoded]], size: int) -> Losses:
-    return lambda: [prompt_loss(model, rows, setup.pad, setup.params.selection.batch_tokens) for rows in candidates]
+    return lambda: [
+        prompt_loss(model, rows, setup.pad, setup.params.selection.batch_tokens) for rows in candidates
+    ]
 
 
 def ours_bfloat16(setup: Setup, model: PreTrainedModel, candidates: list[list[Encoded]], size: int) -> Losses:
@@ -61,9 +63,13 @@ def trainer(setup: Setup, model: PreTrainedModel, candidates: list[list[Encoded]
         pads = [length - len(row.prompt) - len(row.answer) for row in rows]
         padded = list(zip(rows, pads, strict=True))
         return {
-            "input_ids": torch.tensor([[*row.prompt, *row.answer, *[setup.pad] * pad] for row, pad in padded]),
+            "input_ids": torch.tensor(
+                [[*row.prompt, *row.answer, *[setup.pad] * pad] for row, pad in padded]
+            ),
             "attention_mask": torch.tensor([[1] * (length - pad) + [0] * pad for pad in pads]),
-            "labels": torch.tensor([[*[-100] * len(row.prompt), *row.answer, *[-100] * pad] for row, pad in padded]),
+            "labels": torch.tensor(
+                [[*[-100] * len(row.prompt), *row.answer, *[-100] * pad] for row, pad in padded]
+            ),
         }
 
     arguments = TrainingArguments(
@@ -93,14 +99,21 @@ def trainer(setup: Setup, model: PreTrainedModel, candidates: list[list[Encoded]
 def lm_eval(setup: Setup, model: PreTrainedModel, candidates: list[list[Encoded]], size: int) -> Losses:
     from lm_eval.models.huggingface import HFLM
 
-    logging.getLogger("lm_eval").setLevel(logging.ERROR)  # it warns that it cannot choose the device of a model it is given
+    logging.getLogger("lm_eval").setLevel(
+        logging.ERROR
+    )  # it warns that it cannot choose the device of a model it is given
     peer = HFLM(pretrained=model, tokenizer=setup.tokenizer, batch_size=size)
-    requests = [(("", f"{index}"), row.prompt, row.answer) for index, row in enumerate(chain.from_iterable(candidates))]
+    requests = [
+        (("", f"{index}"), row.prompt, row.answer)
+        for index, row in enumerate(chain.from_iterable(candidates))
+    ]
 
     def losses() -> list[float]:
         with torch.no_grad():
             scores = iter(peer._loglikelihood_tokens(requests, disable_tqdm=True))
-        return [-sum(next(scores)[0] for _ in rows) / sum(len(row.answer) for row in rows) for rows in candidates]
+        return [
+            -sum(next(scores)[0] for _ in rows) / sum(len(row.answer) for row in rows) for rows in candidates
+        ]
 
     return losses
 
@@ -124,11 +137,17 @@ def memory(setup: Setup, arguments: Any, case: dict[str, Any]) -> float:
 
 def main() -> None:
     parser = options(__doc__, tasks=["task195", "task224", "FOMC"], rows=24, name="scoring")
-    parser.add_argument("--candidates", type=int, default=3, help="the original and its first paraphrases; at most 21")
-    parser.add_argument("--batch-size", type=int, default=8, help="rows at a time of the other sides; default: %(default)s")
+    parser.add_argument(
+        "--candidates", type=int, default=3, help="the original and its first paraphrases; at most 21"
+    )
+    parser.add_argument(
+        "--batch-size", type=int, default=8, help="rows at a time of the other sides; default: %(default)s"
+    )
     parser.add_argument("--sides", nargs="+", default=list(DEFAULT), choices=list(SIDES))
     parser.add_argument("--memory", action="store_true", help="peak memory of the first task at --lengths")
-    parser.add_argument("--lengths", nargs="+", type=int, default=[256, 512, 1024], help="prompt tokens; default: %(default)s")
+    parser.add_argument(
+        "--lengths", nargs="+", type=int, default=[256, 512, 1024], help="prompt tokens; default: %(default)s"
+    )
     arguments = parser.parse_args()
     setup = set_up(arguments.overrides)
     if arguments.child:
@@ -162,13 +181,18 @@ def main() -> None:
             "mean_tokens": sum(len(row.prompt + row.answer) for rows_ in candidates for row in rows_) / rows,
             "losses": losses,
             "largest_relative_difference": {
-                name: max(abs(a / b - 1) for a, b in zip(first, other, strict=True)) for name, other in losses.items()
+                name: max(abs(a / b - 1) for a, b in zip(first, other, strict=True))
+                for name, other in losses.items()
             },
-            "same_choice": {name: other.index(min(other)) == first.index(min(first)) for name, other in losses.items()},
+            "same_choice": {
+                name: other.index(min(other)) == first.index(min(first)) for name, other in losses.items()
+            },
         }
         results.append(entry)
         differences = entry["largest_relative_difference"]
-        lines += [row | {"loss_differs_by": differences[row["side"]]} for row in timing_rows(task.name, entry)]
+        lines += [
+            row | {"loss_differs_by": differences[row["side"]]} for row in timing_rows(task.name, entry)
+        ]
     table(lines)
     record(arguments, setup.params, results)
 

@@ -40,7 +40,14 @@ def state(setup: Setup, task: Task | None, rows: int) -> PreTrainedModel:
     train = setup.params.train.model_copy(update={"checkpoints": 1})
     with tempfile.TemporaryDirectory() as folder:
         checkpoints = Path(folder) / "checkpoints"
-        train_task(model, setup.rows(task)[:rows], train=train, seed=setup.params.seed, pad=setup.pad, checkpoints=checkpoints)
+        train_task(
+            model,
+            setup.rows(task)[:rows],
+            train=train,
+            seed=setup.params.seed,
+            pad=setup.pad,
+            checkpoints=checkpoints,
+        )
     merged: Any = model.merge_and_unload()
     return merged.eval()
 
@@ -50,7 +57,8 @@ def measured(setup: Setup, model: PreTrainedModel, task: Task, title: str) -> Ta
     texts = [task.instruction, *from_bank(task, 20)]
     budget = setup.params.selection.batch_tokens
     return [
-        RowLosses(model, setup.rows(task, text), setup.pad, budget)(range(len(task.train))) for text in tqdm(texts, desc=title)
+        RowLosses(model, setup.rows(task, text), setup.pad, budget)(range(len(task.train)))
+        for text in tqdm(texts, desc=title)
     ]
 
 
@@ -71,10 +79,16 @@ def one_selection(losses: Table, drawn: Sequence[int], confidence: float) -> dic
 
 def main() -> None:
     parser = options(__doc__, tasks=["task195", "FOMC", "NumGLUE-cm"], rows=64, name="search")
-    parser.add_argument("--state-task", default="task273", help="what the second state has learned (default: %(default)s)")
+    parser.add_argument(
+        "--state-task", default="task273", help="what the second state has learned (default: %(default)s)"
+    )
     parser.add_argument("--state-rows", type=int, default=48, help="from so many rows (default: %(default)s)")
-    parser.add_argument("--draws", type=int, default=10, help="selections of each task and state (default: %(default)s)")
-    parser.add_argument("--select-rows", type=int, default=250, help="rows of a selection (default: %(default)s)")
+    parser.add_argument(
+        "--draws", type=int, default=10, help="selections of each task and state (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--select-rows", type=int, default=250, help="rows of a selection (default: %(default)s)"
+    )
     arguments = parser.parse_args()
     setup = set_up(arguments.overrides)
     tasks = load_tasks(arguments.tasks, arguments.url, arguments.rows)
@@ -85,7 +99,11 @@ def main() -> None:
         model = None
         for task in tasks:
             key = sha256_json(
-                [setup.params.model_dump(include={"seed", "model", "prompt", "lora", "train"}), name, arguments.state_rows]
+                [
+                    setup.params.model_dump(include={"seed", "model", "prompt", "lora", "train"}),
+                    name,
+                    arguments.state_rows,
+                ]
             )
             kept = WORK / "tables" / f"{task.name}-{arguments.rows}-{key[:12]}.json"
             if not kept.is_file():
@@ -93,7 +111,10 @@ def main() -> None:
                 write_json(kept, measured(setup, model, task, f"{task.name}, {name}"))
             losses: Table = read_json(kept)
             draw = random.Random(0)
-            drawn = [[draw.randrange(arguments.rows) for _ in range(arguments.select_rows)] for _ in range(arguments.draws)]
+            drawn = [
+                [draw.randrange(arguments.rows) for _ in range(arguments.select_rows)]
+                for _ in range(arguments.draws)
+            ]
             found = [one_selection(losses, rows, setup.params.selection.confidence) for rows in drawn]
             results.append({"task": task.name, "state": name, "selections": found})
             for kind in KINDS[1:]:

@@ -58,7 +58,9 @@ def main() -> None:
         end_at_first_batch()
         runpy.run_path(sys.argv[0], run_name="__main__")
         return
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--repeats", type=int, default=5)
     repeats = parser.parse_args().repeats
     for name, command in stages().items():

@@ -41,7 +41,9 @@ def ours(setup: Setup, rows: list[Encoded], train: Train) -> Work:
     def work() -> list[float]:
         with tempfile.TemporaryDirectory() as folder:
             checkpoints = Path(folder) / "checkpoints"
-            trained = train_task(model, rows, train=train, seed=setup.params.seed, pad=setup.pad, checkpoints=checkpoints)
+            trained = train_task(
+                model, rows, train=train, seed=setup.params.seed, pad=setup.pad, checkpoints=checkpoints
+            )
         return [entry["loss"] for entry in trained.history]
 
     return work
@@ -53,7 +55,12 @@ def trl(setup: Setup, rows: list[Encoded], train: Train) -> Work:
     # SFTConfig's own defaults for these are bfloat16, checkpointing and a cut at 1024 tokens.
     arguments = SFTConfig(**peer_arguments(setup, train), max_length=None, packing=False, bf16=False)
     return peer(
-        SFTTrainer(model=adapted(setup), args=arguments, train_dataset=dataset(setup, rows), processing_class=setup.tokenizer)
+        SFTTrainer(
+            model=adapted(setup),
+            args=arguments,
+            train_dataset=dataset(setup, rows),
+            processing_class=setup.tokenizer,
+        )
     )
 
 
@@ -121,13 +128,17 @@ SIDES = {"ours": ours, "trl": trl, "trainer": trainer}
 
 def main() -> None:
     parser = options(__doc__, tasks=["task195", "task273", "task224"], rows=48, name="training")
-    parser.add_argument("--batch-size", type=int, default=8, help="rows an optimiser step (default: %(default)s)")
+    parser.add_argument(
+        "--batch-size", type=int, default=8, help="rows an optimiser step (default: %(default)s)"
+    )
     parser.add_argument("--sides", nargs="+", default=list(SIDES), choices=list(SIDES))
     parser.add_argument("--memory", action="store_true", help="peak memory instead of times")
     arguments = parser.parse_args()
     disable_progress_bars()
     setup = set_up(arguments.overrides)
-    train = setup.params.train.model_copy(update={"epochs": 1, "batch_size": arguments.batch_size, "checkpoints": 1})
+    train = setup.params.train.model_copy(
+        update={"epochs": 1, "batch_size": arguments.batch_size, "checkpoints": 1}
+    )
     if arguments.child:
         case = json.loads(arguments.child)
         [task] = load_tasks([case["task"]], arguments.url, arguments.rows)
@@ -152,7 +163,9 @@ def main() -> None:
         sides = {name: partial(SIDES[name], setup, rows, train) for name in arguments.sides}
         seconds, losses = alternate(sides, arguments.repeats)
         first = losses[arguments.sides[0]]
-        apart = {name: max(abs(a - b) for a, b in zip(first, other, strict=True)) for name, other in losses.items()}
+        apart = {
+            name: max(abs(a - b) for a, b in zip(first, other, strict=True)) for name, other in losses.items()
+        }
         entry = summary(seconds, len(rows)) | {
             "task": task.name,
             "rows": len(rows),

@@ -15,7 +15,7 @@ from sapo.artifacts.chosen_prompt import Candidate, ChosenPrompt, prompt_sha256,
 from sapo.artifacts.lineage import BaseOfAdapter, Learned, Lineage, Step, model_folder, weights_path
 from sapo.artifacts.provenance import FOLDER, Code, StageProvenance, host
 from sapo.artifacts.run_record import PromptText, answers_record, selection_record, training_record
-from sapo.artifacts.scores import RowScores, StageScores, write_scores
+from sapo.artifacts.scores import RowScores, StageScores, TaskScores, write_scores
 from sapo.artifacts.task import TASKS, Example, Task, save_task
 from sapo.artifacts.versions import versions
 from sapo.config import BASE, Params
@@ -176,6 +176,16 @@ def answered(
         scores=metrics_of(dict(zip(order, scores, strict=True))),
         scores_original_prompt=metrics_of({task: v - lower for task, v in zip(order, scores, strict=True)}),
         run=answers_record(params, FINGERPRINT, weights, asked, "cpu"),
+    )
+
+
+def scores_by_hand(stage: str, chosen: TaskScores, original: TaskScores) -> StageScores:
+    """The scores of a stage whose answers nothing is known of."""
+    return StageScores(
+        stage=stage,
+        scores=chosen,
+        scores_original_prompt=original,
+        run=answers_record(settings(["a"]), FINGERPRINT, None, {}, "cpu"),
     )
 
 

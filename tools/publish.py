@@ -123,8 +123,8 @@ def with_table(text: str, tables: dict[str, Summary]) -> str:
     if not (found and end):
         raise DataError(f"{README} has no lines {START.strip()} and {END.strip()} around its table")
     metric = next(iter(METRICS))
-    lines = [["method", *COLUMNS], ["---"] * (1 + len(COLUMNS))]
-    for method, summary in tables.items():
+    lines = [["method", *(name.replace("_", " ") for name in COLUMNS)], ["---"] * (1 + len(COLUMNS))]
+    for method, summary in sorted(tables.items()):
         values, intervals = summary.values(metric, "chosen"), summary.intervals(metric, "chosen")
         cells = [
             f"{values[name]:.1f} [{', '.join('-' if end is None else f'{end:.1f}' for end in intervals[name])}]"

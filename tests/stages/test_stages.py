@@ -7,7 +7,6 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -22,11 +21,18 @@ import prepare
 import report
 import select_prompt
 import train
-from sapo.lora.stack import fold, load_adapter
+from laboratory import REPOSITORY
+from sapo.artifacts.base_model import BASE_FOLDER, read_base
+from sapo.artifacts.candidates import Candidates, candidates_path
+from sapo.artifacts.chosen_prompt import Candidate, ChosenPrompt, prompt_path, prompt_sha256
+from sapo.artifacts.lineage import model_folder, read_lineage
+from sapo.artifacts.summary import SUMMARY, Summary
+from sapo.artifacts.task import read_about
+from sapo.lora.current import fold
+from sapo.lora.stack import load_adapter
 from sapo.models.load import load_model, load_tokenizer
-from sapo.artifacts.base_model import read_base
 
-CONF = Path(__file__).parent.parent / "conf"
+CONF = REPOSITORY / "conf"
 METHODS = ["lora_inc", "lora_inc_sapo", "olora", "olora_sapo"]
 INSTRUCTIONS = {
     "colours": {
@@ -34,12 +40,19 @@ INSTRUCTIONS = {
         "suffix": "Answer red or blue.",
         "labels": ["red", "blue"],
     },
-    "立场": {"instruction": "判断文本的态度：A.支持，B.反对。", "suffix": "只回答A或者B。", "labels": ["A", "B"]},
+    "立场": {
+        "instruction": "判断文本的态度：A.支持，B.反对。",
+        "suffix": "只回答A或者B。",
+        "labels": ["A", "B"],
+    },
     "Code-150": {"instruction": "", "suffix": "Answer:", "labels": []},
 }
 NAMES = {"colours": "colours", "立场": "stance", "Code-150": "Code-150"}
 PARAPHRASES = {
-    "colours": ["Is what the text describes red, or is it blue?", "Say red if the thing described is red, blue if it is blue."],
+    "colours": [
+        "Is what the text describes red, or is it blue?",
+        "Say red if the thing described is red, blue if it is blue.",
+    ],
     "stance": ["文本支持还是反对？支持选 A，反对选 B。", "A 表示支持，B 表示反对：文本属于哪一种？"],
 }
 
@@ -47,13 +60,17 @@ PARAPHRASES = {
 def write_benchmark(folder: Path) -> None:
     """Tasks of one's own in the benchmark layout: English with labels, Chinese, and one without an instruction."""
     folder.mkdir()
-    (folder / "instructions.json").write_text(json.dumps({NAMES[name]: about for name, about in INSTRUCTIONS.items()}))
+    (folder / "instructions.json").write_text(
+        json.dumps({NAMES[name]: about for name, about in INSTRUCTIONS.items()})
+    )
     for name, about in INSTRUCTIONS.items():
         labels = about["labels"] or ["return x", "pass"]
         (folder / NAMES[name]).mkdir()
         for split, count in (("train", 6), ("test", 3)):
             rows = [{"sentence": f"{split} {name} {{{n}}}", "label": labels[n % 2]} for n in range(count)]
-            (folder / NAMES[name] / f"{split}.json").write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
+            (folder / NAMES[name] / f"{split}.json").write_text(
+                json.dumps(rows, ensure_ascii=False), encoding="utf-8"
+            )
 
 
 @pytest.fixture(scope="module")
@@ -82,10 +99,20 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-def run_all(project: Path, model: str, method: str) -> dict[str, Any]:
-    """What metrics/cl.json holds after all stages."""
-    overrides = ["sequence=mine", f"model={model}", f"method={method}", "paraphrase.source=file", "paraphrase.count=2"]
-    overrides += [f"paraphrase.path={project}/paraphrases.yaml", "train.learning_rate=0.01", "train.checkpoints=1"]
+def run_all(project: Path, model: str, method: str) -> Summary:
+    """The summary after all stages."""
+    overrides = [
+        "sequence=mine",
+        f"model={model}",
+        f"method={method}",
+        "paraphrase.source=file",
+        "paraphrase.count=2",
+    ]
+    overrides += [
+        f"paraphrase.path={project}/paraphrases.yaml",
+        "train.learning_rate=0.01",
+        "train.checkpoints=1",
+    ]
     overrides += ["evaluate.max_new_tokens=3", "lora.save_dtype=float32"]
     compose_and_dump("params.yaml", str(project / "conf"), None, "config", "", overrides)
     prepare.prepare()
@@ -97,37 +124,54 @@ def run_all(project: Path, model: str, method: str) -> dict[str, Any]:
         train.train(task)
         evaluate.evaluate(task)
     report.report()
-    return read("metrics/cl.json")
+    return Summary.read(SUMMARY)
 
 
-def read(path: str) -> dict[str, Any]:
-    return json.loads(Path(path).read_text(encoding="utf-8"))
+def chosen(task: str) -> ChosenPrompt:
+    return ChosenPrompt.read(prompt_path(task))
+
+
+def assert_unmeasured(prompt: ChosenPrompt) -> None:
+    """The original was chosen without a look at the model."""
+    original = Candidate(instruction=prompt.original, original=True, loss=None, rows=0, place=None)
+    assert (prompt.chosen, prompt.instruction, prompt.run) == (0, prompt.original, None)
+    assert prompt.candidates == [original]
 
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("model", ["tiny_qwen3", "tiny_llama"])
-def test_every_stage_of_every_method_runs_on_both_architectures(project: Path, model: str, method: str) -> None:
-    metrics = run_all(project, model, method)
-    assert (metrics["method"], metrics["model"], metrics["sequence"]) == (method, model, "mine")
-    assert all(math.isfinite(metrics["rouge_l"][name]) for name in ("AP", "BWT", "FWT"))
+def test_every_stage_of_every_method_runs_on_both_architectures(
+    project: Path, model: str, method: str
+) -> None:
+    summary = run_all(project, model, method)
+    assert (summary.method, summary.model, summary.sequence) == (method, model, "mine")
+    values = summary.values("rouge_l", "chosen")
+    assert all(math.isfinite(values[name]) for name in ("AP", "BWT", "FWT"))
+    lineage = read_lineage(model_folder("Code-150"), list(NAMES.values()))
+    for entry, task in zip(lineage.tasks, NAMES.values(), strict=True):
+        assert entry.selection == prompt_sha256(task)
+        assert entry.prompt == chosen(task).text
     for task in ("colours", "stance"):
-        prompt = read(f"data/prompts/{task}.json")
-        losses = [candidate["loss"] for candidate in prompt["candidates"]]
+        prompt = chosen(task)
+        losses = [candidate.loss for candidate in prompt.candidates]
         if method.endswith("_sapo"):
-            assert [c["instruction"] for c in prompt["candidates"][1:]] == PARAPHRASES[task]
-            assert losses[prompt["chosen"]] == min(losses)
+            assert [candidate.instruction for candidate in prompt.candidates[1:]] == PARAPHRASES[task]
+            assert losses[prompt.chosen] == min(losses)
+            assert sorted(candidate.place for candidate in prompt.candidates) == [1, 2, 3]
+            assert prompt.candidates[prompt.chosen].place == 1
             assert len(set(losses)) == 3
+            assert prompt.run
         else:
-            assert losses == [None]
-    assert read("data/tasks/stance/task.json")["language"] == "zh"
+            assert_unmeasured(prompt)
+    assert read_about("stance").language == "zh"
 
     # fault 01: what was trained, what stock PEFT loads and what is scored are one model, after three stacked tasks
-    tokenizer, ids = load_tokenizer("models/base"), torch.tensor([[1, 70, 80, 90, 100]])
+    tokenizer, ids = load_tokenizer(), torch.tensor([[1, 70, 80, 90, 100]])
     assert tokenizer.chat_template
-    scored = load_model("models/base", "float32")
-    fold(scored, load_adapter("models/Code-150", read_base("models/base")["fingerprint"]))
-    stock = PeftModel.from_pretrained(load_model("models/base", "float32"), "models/Code-150")
-    base = load_model("models/base", "float32")
+    scored = load_model(BASE_FOLDER, "float32")
+    fold(scored, load_adapter(model_folder("Code-150"), read_base().fingerprint))
+    stock = PeftModel.from_pretrained(load_model(BASE_FOLDER, "float32"), str(model_folder("Code-150")))
+    base = load_model(BASE_FOLDER, "float32")
     with torch.no_grad():
         torch.testing.assert_close(scored(ids).logits, stock(input_ids=ids).logits, atol=1e-4, rtol=0)
         assert (scored(ids).logits - base(ids).logits).abs().max() > 1e-3
@@ -135,16 +179,18 @@ def test_every_stage_of_every_method_runs_on_both_architectures(project: Path, m
 
 def test_fault_17_a_task_without_an_instruction_keeps_it_and_asks_for_no_paraphrase(project: Path) -> None:
     run_all(project, "tiny_llama", "lora_inc_sapo")
-    assert read("data/paraphrases/Code-150.json") == {"task": "Code-150", "source": "none", "candidates": [""]}
-    prompt = read("data/prompts/Code-150.json")
-    assert (prompt["instruction"], prompt["chosen"], prompt["candidates"][0]["loss"]) == ("", 0, None)
+    collected = Candidates.read(candidates_path("Code-150"))
+    assert collected == Candidates(task="Code-150", source="none", candidates=[""], api=None)
+    assert chosen("Code-150").instruction == ""
+    assert_unmeasured(chosen("Code-150"))
 
 
 def test_checkpoints_of_other_settings_or_other_code_are_not_resumed(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_all(project, "tiny_llama", "lora_inc")
-    monkeypatch.setattr(train, "forget_checkpoints", lambda folder: None)  # as when each is killed after its last step
+    # As when each is killed after its last step
+    monkeypatch.setattr("sapo.training.checkpoints.forget_checkpoints", lambda folder: None)
     settings = Path("params.yaml").read_text()
     train.train("colours")
     Path("params.yaml").write_text(settings.replace("learning_rate: 0.01", "learning_rate: 0.02"))

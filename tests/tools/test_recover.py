@@ -86,15 +86,41 @@ def test_a_table_of_locks_that_was_cut_off_goes(project: Path, cut: str) -> None
     assert not (project / ".dvc/tmp/rwlock").exists()
 
 
-def test_a_lock_file_that_was_cut_off_is_the_committed_one_again(project: Path) -> None:
+@pytest.mark.parametrize("end", ["", "schema: '2", "schema: '2.0'\nsta", "outs:\n    - pa"])
+def test_a_lock_file_that_was_cut_off_is_the_committed_one_again(project: Path, end: str) -> None:
     lock = project / "dvc.lock"
     whole = lock.read_text()
-    lock.write_text(whole[: whole.index("outs:") + 12])
+    lock.write_text(whole[: whole.index(end) + len(end)])
     assert "dvc.lock was cut off" in recover(project)
     assert lock.read_text() == whole
-    lock.write_text(whole.replace("seed: 42", "seed: 43"))  # another run's: whole
+
+
+@pytest.mark.parametrize("end", ["cmd: pyth", "md5: ", "size: 1"])
+def test_dvc_can_read_what_is_left_of_a_lock_file_that_was_cut_off_where_it_still_has_a_meaning(
+    project: Path, end: str
+) -> None:
+    """DVC empties the file and writes it anew, so it may end anywhere; what is lost is in the run-cache."""
+    lock = project / "dvc.lock"
+    whole = lock.read_text()
+    lock.write_text(whole[: whole.index(end) + len(end)])
+    recover(project)
+    assert run(project, "dvc", "stage", "list", "--name-only") == "one\n"
+
+
+def test_a_whole_lock_file_of_another_run_is_left_alone(project: Path) -> None:
+    lock = project / "dvc.lock"
+    lock.write_text(lock.read_text().replace("seed: 42", "seed: 43"))
     assert recover(project) == ""
     assert "seed: 43" in lock.read_text()
+
+
+def test_a_lock_file_that_was_cut_off_and_never_committed_goes(project: Path) -> None:
+    run(project, "git", "rm", "-q", "--cached", "dvc.lock")
+    run(project, "git", "commit", "-qm", "no lock")
+    lock = project / "dvc.lock"
+    lock.write_text("schema: '2")
+    assert "dvc.lock" in recover(project)
+    assert not lock.exists()
 
 
 def test_partial_outputs_of_a_killed_stage_go(project: Path) -> None:

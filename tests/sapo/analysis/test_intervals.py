@@ -1,6 +1,8 @@
 """Intervals and tests against worked values, scipy's own, and synthetic data whose truth is known."""
 
+import json
 import math
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -9,9 +11,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from sapo.runtime.errors import DataError
-from sapo.analysis.metrics import METRICS, continual_metrics
-from sapo.analysis.intervals import RESAMPLES, Table, check_means, holm, interval, over_seeds, resampled_means, row_intervals, row_tables, rows_difference, seeds_difference
+from by_hand import scores_by_hand
+from sapo.analysis.answer_metrics import METRICS
+from sapo.analysis.continual import continual_metrics
+from sapo.analysis.intervals import (
+    RESAMPLES,
+    Table,
+    check_means,
+    holm,
+    interval,
+    over_seeds,
+    resampled_means,
+    row_intervals,
+    row_tables,
+    rows_difference,
+    seeds_difference,
+)
+from sapo.artifacts.scores import Kind, RowScores
+from sapo.runtime.errors import ArtifactError, DataError, OtherRunError
 
 untimed = settings(deadline=None, max_examples=20)  # how long a test takes depends on the machine
 ORDER = ["a", "b"]
@@ -20,12 +37,21 @@ ORDER = ["a", "b"]
 def table(seed: int, rows: int = 20, shift: float = 0.0) -> Table:
     """Two tasks' scores after three stages, correlated over stages as real rows are."""
     random = np.random.default_rng(seed)
-    return {task: np.clip(random.normal(50, 20, (1, 1, rows)) + random.normal(shift, 5, (3, 2, rows)), 0, 100) for task in ORDER}
+    return {
+        task: np.clip(random.normal(50, 20, (1, 1, rows)) + random.normal(shift, 5, (3, 2, rows)), 0, 100)
+        for task in ORDER
+    }
 
 
-def lines(scores: Table) -> list[dict[str, Any]]:
+def line(stage: str, task: str, metrics: np.ndarray, prompt: str = "chosen") -> RowScores:
+    """The scores of a task's rows after a stage, (metrics, rows)."""
+    of = dict(zip(METRICS, metrics.tolist(), strict=True))
+    return RowScores.model_validate({"stage": stage, "task": task, "prompt": prompt} | of)
+
+
+def lines(scores: Table) -> list[RowScores]:
     return [
-        {"stage": stage, "task": task, "prompt": "chosen"} | dict(zip(METRICS, of[number].tolist(), strict=True))
+        line(stage, task, of[number])
         for task, of in scores.items()
         for number, stage in enumerate(["base", *ORDER])
     ]
@@ -36,7 +62,9 @@ def test_the_interval_of_a_mean_is_scipys_for_many_rows_and_wider_for_few() -> N
         scores = np.random.default_rng(3).gamma(2.0, 10.0, rows)
         one = {"a": np.broadcast_to(scores, (2, 2, rows))}
         cells, _ = row_intervals(one)
-        plain = stats.bootstrap((scores,), np.mean, n_resamples=20000, method="percentile", rng=0).confidence_interval
+        plain = stats.bootstrap(
+            (scores,), np.mean, n_resamples=20000, method="percentile", rng=0
+        ).confidence_interval
         ratio = np.ptp(cells[1, 0, 0]) / (plain.high - plain.low)
         assert 0.96 < ratio < widest
         if rows == 400:
@@ -51,7 +79,9 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says(rows: int) -> N
     random = np.random.default_rng(rows)
     samples = random.normal(50, 10, (1000, 2, rows))
     samples[:, 1] = 100.0 * (random.random((1000, rows)) < 0.5)
-    means = resampled_means({"a": samples})[:, 0]  # as if 1000 stages of one task: drawn together, each judged on its own
+    means = resampled_means({"a": samples})[
+        :, 0
+    ]  # as if 1000 stages of one task: drawn together, each judged on its own
     bounds = interval(means, rows)
     covered = ((bounds[..., 0] <= 50) & (bounds[..., 1] >= 50)).mean(0)
     assert (covered > 0.92).all()
@@ -61,14 +91,23 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says(rows: int) -> N
 def test_a_row_is_drawn_for_all_stages_and_metrics_at_once() -> None:
     random = np.random.default_rng(0)
     easy = random.uniform(0, 100, 30)
-    scores = {task: np.stack([np.stack([easy, easy / 2])] * 3) + np.array([0, 7, 5])[:, None, None] for task in ORDER}
+    scores = {
+        task: np.stack([np.stack([easy, easy / 2])] * 3) + np.array([0, 7, 5])[:, None, None]
+        for task in ORDER
+    }
     means = resampled_means(scores)
     assert means.shape == (3, 2, 2, RESAMPLES)
     np.testing.assert_allclose(means[1] - means[0], 7)
-    np.testing.assert_allclose(means[:, :, 0] - means[0, :, 0], 2 * (means[:, :, 1] - means[0, :, 1]) - [[[0]], [[7]], [[5]]])
-    assert np.corrcoef(means[0, 0, 0], means[0, 1, 0])[0, 1] == pytest.approx(0, abs=0.1)  # other tasks: other rows
+    np.testing.assert_allclose(
+        means[:, :, 0] - means[0, :, 0], 2 * (means[:, :, 1] - means[0, :, 1]) - [[[0]], [[7]], [[5]]]
+    )
+    assert np.corrcoef(means[0, 0, 0], means[0, 1, 0])[0, 1] == pytest.approx(
+        0, abs=0.1
+    )  # other tasks: other rows
     _, intervals = row_intervals(scores)
-    assert intervals["rouge_l"]["BWT"] == pytest.approx([-2, -2])  # every row forgets 2 points: no row is to be lucky with
+    assert intervals["rouge_l"]["BWT"] == pytest.approx(
+        [-2, -2]
+    )  # every row forgets 2 points: no row is to be lucky with
     low, high = intervals["rouge_l"]["AP"]
     assert low is not None
     assert high is not None
@@ -115,7 +154,9 @@ def test_a_difference_is_that_of_the_metrics_and_turns_its_sign(seed: int) -> No
 
 def test_the_permutation_test_is_scipys_and_finds_what_is_there() -> None:
     one, other = table(1), table(2)
-    other = {task: one[task] + np.random.default_rng(5).normal(1.5, 6, of.shape) for task, of in other.items()}
+    other = {
+        task: one[task] + np.random.default_rng(5).normal(1.5, 6, of.shape) for task, of in other.items()
+    }
     found = rows_difference([one], [other])["rouge_l"]["AP"]
     differences = [(one[task] - other[task])[-1, 0] for task in ORDER]
 
@@ -126,7 +167,9 @@ def test_the_permutation_test_is_scipys_and_finds_what_is_there() -> None:
     drawn = np.abs((signs * np.array(differences)).mean(-1).sum(-1))
     expected = (drawn >= abs(sum(d.mean() for d in differences))).mean()
     assert found.p == pytest.approx(expected, abs=0.03)
-    single = stats.permutation_test((differences[0],), lambda x, axis: x.mean(axis), permutation_type="samples", rng=0)
+    single = stats.permutation_test(
+        (differences[0],), lambda x, axis: x.mean(axis), permutation_type="samples", rng=0
+    )
     assert single.pvalue <= 1
     better = {task: of + np.array([0, 4, 4])[:, None, None] for task, of in one.items()}
     assert rows_difference([better], [one])["rouge_l"]["AP"].p == pytest.approx(1 / (1 + RESAMPLES))
@@ -180,37 +223,63 @@ def test_holms_correction_has_its_worked_values() -> None:
 
 def test_rows_are_read_as_they_were_written_and_the_chosen_prompt_stands_in_for_an_equal_original() -> None:
     scores = table(4)
-    found = row_tables([*lines(scores), lines(table(5))[2] | {"prompt": "original"}], ["base", *ORDER], ORDER, "rows.jsonl")
+    other = line("b", "a", table(5)["a"][2], prompt="original")
+    found = row_tables([*lines(scores), other], ["base", *ORDER], ORDER, "rows.jsonl")
     for task in ORDER:
         np.testing.assert_array_equal(found["chosen"][task], scores[task])
     np.testing.assert_array_equal(found["original"]["b"], scores["b"])
     np.testing.assert_array_equal(found["original"]["a"][2], table(5)["a"][2])
 
 
-def test_fault_04_missing_rows_and_means_of_another_run_are_errors() -> None:
+def refused(lines: list[RowScores]) -> str:
+    with pytest.raises(OtherRunError) as refusal:
+        row_tables(lines, ["base", *ORDER], ORDER, "rows.jsonl")
+    return str(refusal.value)
+
+
+def test_fault_04_rows_that_are_missing_or_not_as_many_after_every_stage_are_named() -> None:
     scores = table(4)
-    with pytest.raises(DataError, match=r"rows\.jsonl lacks the row scores of b after a"):
-        row_tables(lines(scores)[:4] + lines(scores)[5:], ["base", *ORDER], ORDER, "rows.jsonl")
-    short = lines(scores)
-    short[1]["rouge_l"] = short[1]["rouge_l"][:-1]
-    with pytest.raises(DataError, match="not the same number after every stage"):
-        row_tables(short, ["base", *ORDER], ORDER, "rows.jsonl")
-    for bad in (None, math.nan, math.inf, "50", True):
-        spoilt = lines(scores)
-        spoilt[1]["exact_match"][4] = bad
-        with pytest.raises(DataError, match=r"rows\.jsonl: a after a, row 4: exact_match is .*, not a finite number"):
-            row_tables(spoilt, ["base", *ORDER], ORDER, "rows.jsonl")
-    del short[1]["rouge_l"]
-    with pytest.raises(DataError, match="a after a: rouge_l of the rows is missing"):
-        row_tables(short, ["base", *ORDER], ORDER, "rows.jsonl")
-    rows = [
-        {
-            "stage": stage,
-            "scores": {task: dict(zip(METRICS, of[i].mean(-1).tolist(), strict=True)) for task, of in scores.items()},
-        }
-        for i, stage in enumerate(["base", *ORDER])
+    whole = lines(scores)
+    assert refused(whole[:4] + whole[5:]) == "rows.jsonl lacks the row scores of b after a"
+    shorter = line("a", "a", scores["a"][1, :, :-1])
+    assert "a has [19, 20] rows, not the same number" in refused([whole[0], shorter, *whole[2:]])
+    none = [line(one.stage, one.task, scores["b"][0, :, :0]) if one.task == "b" else one for one in whole]
+    assert "b has [0] rows" in refused(none)
+
+
+def test_fault_04_a_metric_that_is_missing_or_unknown_is_named() -> None:
+    whole = lines(table(4))
+    content = whole[1].content()
+    less = RowScores.model_validate({key: value for key, value in content.items() if key != "rouge_l"})
+    more = RowScores.model_validate(content | {"bleu": content["rouge_l"]})
+    for odd, name in ((less, "rouge_l"), (more, "bleu")):
+        message = refused([whole[0], odd, *whole[2:]])
+        assert message == f"rows.jsonl: a after a has too many or too few metrics: {name}"
+
+
+@pytest.mark.parametrize("bad", [None, math.nan, math.inf, "50", True])
+def test_fault_04_a_row_score_that_is_no_number_is_named(bad: Any) -> None:
+    content = lines(table(4))[1].content()
+    content["exact_match"][4] = bad
+    finite = isinstance(bad, float)
+    what = "not a finite number" if finite else r"exact_match\.4: Input should be a valid number, found"
+    with pytest.raises(ArtifactError, match=rf"^rows\.jsonl, line 2.*{what}"):
+        RowScores.parse(json.dumps(content), "rows.jsonl, line 2")
+
+
+@pytest.mark.parametrize("kind", ["chosen", "original"])
+def test_fault_04_rows_whose_means_are_not_the_scores_are_refused(kind: Kind) -> None:
+    scores = table(4)
+    means = [
+        {task: dict(zip(METRICS, of[i].mean(-1).tolist(), strict=True)) for task, of in scores.items()}
+        for i in range(3)
     ]
-    check_means(scores, rows, "scores", "rows.jsonl")
-    rows[1]["scores"]["b"]["exact_match"] += 0.01
-    with pytest.raises(DataError, match="rows of b after a have a mean exact_match"):
-        check_means(scores, rows, "scores", "rows.jsonl")
+    stages = [scores_by_hand(stage, of, of) for stage, of in zip(["base", *ORDER], means, strict=True)]
+    check_means(scores, stages, kind, "rows.jsonl")
+    spoilt = deepcopy(means[1])
+    spoilt["b"]["exact_match"] += 0.01
+    of = {"chosen": means[1], "original": means[1]} | {kind: spoilt}
+    stages[1] = scores_by_hand("a", of["chosen"], of["original"])
+    message = f"rows of b after a have a mean exact_match of .* under the {kind} prompt"
+    with pytest.raises(OtherRunError, match=message):
+        check_means(scores, stages, kind, "rows.jsonl")

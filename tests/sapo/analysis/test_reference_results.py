@@ -1,4 +1,4 @@
-"""Results of the public implementation: the same AP, BWT, FWT from its files, an error for what is missing."""
+"""Results of the public implementation: AP, BWT, FWT from its files, and an error for what is missing."""
 
 import json
 import subprocess

@@ -28,7 +28,7 @@ class KilledError(Exception):
 
 @contextmanager
 def steps_run(killed_in: int = 0) -> Iterator[list[int]]:
-    """Counts the optimiser steps of the block; in that step, if any, its training ends after the gradients."""
+    """Counts the optimiser steps of the block; in step `killed_in` its training ends after the gradients."""
     backward, steps = loop.backward, []
 
     def counted(*arguments: Any) -> torch.Tensor:

@@ -1,0 +1,128 @@
+"""`make publish` on the tiny model: what it leaves, what a fresh clone has, when results may be signed again."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from laboratory import REPOSITORY, commit, experiment, new_project, read, run, settings, stages_run
+
+TABLE = "# Lab\n\n<!-- results -->\n| old |\n<!-- /results -->\nEnd\n"
+METHODS = ["lora_inc", "lora_inc_sapo", "olora", "olora_sapo"]
+
+
+def settle(project: Path) -> None:
+    """Make the tiny settings the defaults: what is published is the default run."""
+    config, recipe = project / "conf/config.yaml", project / "conf/recipe/default.yaml"
+    text = config.read_text()
+    for group, name in (("model", "tiny_llama"), ("sequence", "pair")):
+        text = re.sub(rf"- {group}: \w+", f"- {group}: {name}", text)
+    config.write_text(text)
+    content = yaml.safe_load(recipe.read_text())
+    for override in settings()[1::2]:
+        key, _, value = override.partition("=")
+        section, _, field = key.partition(".")
+        if field:
+            content[section][field] = yaml.safe_load(value)
+    recipe.write_text("# @package _global_\n" + yaml.safe_dump(content, sort_keys=False))
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository after `python tools/publish.py`, committed."""
+    project = new_project(tmp_path_factory.mktemp("publish") / "project")
+    settle(project)
+    (project / "README.md").write_text(TABLE)
+    (project / "published").mkdir()
+    (project / "published/stale").write_text("of an earlier time")
+    experiment(project)
+    commit(project, "settled")
+    assert "published/ holds" in run(project, sys.executable, "tools/publish.py")
+    commit(project, "published")
+    return project
+
+
+def fresh(project: Path, folder: Path) -> Path:
+    run(folder.parent, "git", "clone", "-q", str(project), str(folder))
+    return folder
+
+
+@pytest.mark.long
+def test_a_fresh_clone_has_every_method_without_training(published: Path, tmp_path: Path) -> None:
+    assert not (published / "published/stale").exists()
+    text = (published / "README.md").read_text()
+    assert re.findall(r"^\| `(\w+)`", text, re.MULTILINE) == METHODS
+    assert read(published / "metrics/cl.json")["method"] == "lora_inc_sapo"
+    clone = fresh(published, tmp_path / "clone")
+    run(clone, "dvc", "pull", "--allow-missing")
+    assert stages_run(run(clone, "dvc", "repro")) == {"prepare", "base_model"}
+    for method in METHODS:
+        output = run(clone, "dvc", "exp", "run", "--pull", "-S", f"method={method}")
+        assert not stages_run(output)
+        assert read(clone / "metrics/cl.json")["method"] == method
+
+
+@pytest.mark.long
+def test_changed_code_is_signed_only_where_it_changes_no_number(published: Path, tmp_path: Path) -> None:
+    clone = fresh(published, tmp_path / "clone")
+    run(clone, "git", "config", "user.name", "test")
+    run(clone, "git", "config", "user.email", "test@example.org")
+    place = clone / "src/sapo/selection/loss.py"
+    text = place.read_text()
+    assert "commit or stash" in run_changed(clone, place, text + "\n# a comment\n")
+    commit(clone, "a comment")
+    before = {path.name for path in (clone / "published").rglob("*") if path.is_file()}
+    run(clone, sys.executable, "tools/publish.py", "--same")
+    after = {path.name for path in (clone / "published").rglob("*") if path.is_file()}
+    assert len(after - before) > 0
+    commit(clone, "signed")
+    another = fresh(clone, tmp_path / "another")
+    run(another, "dvc", "pull", "--allow-missing")
+    assert stages_run(run(another, "dvc", "repro")) == {"prepare", "base_model"}
+    assert not stages_run(run(another, "dvc", "exp", "run", "--pull", "-S", "method=olora"))
+
+    place.write_text(text.replace("return asked", "return [loss * 1.001 for loss in asked]"))
+    commit(clone, "other numbers")
+    refused = run(clone, sys.executable, "tools/publish.py", "--same", fails=True)
+    assert "data/prompts/reuters_r8.json" in refused
+    assert "not byte for byte the stored ones" in refused
+    assert not run(clone, "git", "status", "--porcelain")
+
+
+def run_changed(clone: Path, place: Path, text: str) -> str:
+    """What `tools/publish.py` says to a change that is not committed."""
+    place.write_text(text)
+    return run(clone, sys.executable, "tools/publish.py", "--same", fails=True)
+
+
+def test_the_published_results_are_of_this_code_and_these_settings() -> None:
+    """dvc.lock knows the modules and parameters of every stage as they are now."""
+    stale = []
+    for stage, changes in json.loads(run(REPOSITORY, "dvc", "status", "--json")).items():
+        for change in changes:
+            deps = change.get("changed deps", {}) if isinstance(change, dict) else {}
+            stale += [(stage, dep) for dep in deps if dep.startswith("src/") or dep == "params.yaml"]
+    assert stale == [], "run `make publish`, with SAME=1 where no number has changed"
+
+
+def test_everything_that_is_published_can_be_pulled() -> None:
+    """Each output in dvc.lock that DVC keeps is in the store, and so is each file of a folder."""
+    lock = yaml.safe_load((REPOSITORY / "dvc.lock").read_text())["stages"]
+    own = {"data/tasks", "models/base"}
+    store = REPOSITORY / "published/files/md5"
+    kept = [out for stage in lock.values() for out in stage["outs"] if out["path"] not in own]
+    cached = [out for out in kept if not out["path"].endswith((".csv", ".png", "cl.json"))]
+    assert len(cached) > 20
+    for out in cached:
+        blob = store / out["md5"][:2] / out["md5"][2:]
+        assert blob.is_file(), out["path"]
+        if out["md5"].endswith(".dir"):
+            for file in read_list(blob):
+                assert (store / file["md5"][:2] / file["md5"][2:]).is_file(), (out["path"], file["relpath"])
+
+
+def read_list(path: Path) -> list[dict[str, str]]:
+    return yaml.safe_load(path.read_text())
