@@ -1,12 +1,12 @@
 """Are answers generated faster than with model.generate, and are they the same answers?
 
-    python benchmarks/answering.py                  # short answers of a trained model, long ones of the untrained one
+    python benchmarks/answering.py          # short answers of a trained model, long ones of the untrained one
     python benchmarks/answering.py --rows 64 --variants trained
 
-`hf`: model.generate, greedy, rows padded on the left, 8 at a time in the data's order; `hf_sorted`: the same, rows sorted by
-length. All sides get the same model, tokens, limit and stop tokens.
-`trained`: the model learned each of --tasks from --train-rows rows before, and gives the short answers it should; limit 16.
-`long`: the base model on --long-tasks, whose answers are free texts; limit 64.
+`hf`: model.generate, greedy, rows padded on the left, 8 at a time in the data's order; `hf_sorted`: the same,
+rows sorted by length. All sides get the same model, tokens, limit and stop tokens.
+`trained`: the model learned each of --tasks from --train-rows rows before, and gives the short answers it
+should; limit 16. `long`: the base model on --long-tasks, whose answers are free texts; limit 64.
 """
 
 import tempfile
@@ -20,8 +20,8 @@ from timing import alternate, ready, summary, timing_rows
 from transformers import PreTrainedModel
 
 from sapo.answers.greedy import generate
-from sapo.prompts.encoder import Encoded
 from sapo.artifacts.task import Task
+from sapo.prompts.encoder import Encoded
 from sapo.training.loop import new_lora, train_task
 
 Answers = list[list[int]]

@@ -22,15 +22,15 @@ import transformers
 from dvc.utils.hydra import compose_and_dump
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from sapo.artifacts.task import Task
+from sapo.config import Params, load_params
 from sapo.data.catalog_tasks import load_catalog_tasks
-from sapo.runtime.outputs import output_folder, write_json
-from sapo.runtime.files import sha256_json
 from sapo.models.load import load_model, load_tokenizer
 from sapo.models.make import make_base
-from sapo.config import Params, load_params
 from sapo.prompts.encoder import Encoded, PromptEncoder
 from sapo.runtime.command import versions
-from sapo.artifacts.task import Task
+from sapo.runtime.files import sha256_json
+from sapo.runtime.outputs import output_folder, write_json
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent
@@ -92,9 +92,8 @@ class Setup:
     def model(self) -> PreTrainedModel:
         """The base model, loaded anew."""
         model = load_model(self.folder, self.params.model.dtype)
-        for parameter in (
-            model.parameters()
-        ):  # out of the mapped file, whose pages would else count as the first run's memory
+        # Out of the mapped file, whose pages would else count as the first run's memory
+        for parameter in model.parameters():
             parameter.data = parameter.data.clone()
         return model
 
@@ -107,7 +106,10 @@ class Setup:
 
 
 def set_up(overrides: Sequence[str]) -> Setup:
-    """The base model and its encoder. Recipe `small`, prompts of up to 1536 tokens, no dropout, unless `overrides` differ."""
+    """The base model and its encoder.
+
+    Recipe `small`, prompts of up to 1536 tokens, no dropout, unless `overrides` differ.
+    """
     params = compose(overrides, "recipe=small", "prompt.max_tokens=1536", "lora.dropout=0.0")
     folder = WORK / "models" / f"{params.model.name}-{sha256_json(params.model.model_dump())[:12]}"
     if not folder.is_dir():
@@ -123,7 +125,10 @@ def set_up(overrides: Sequence[str]) -> Setup:
 
 
 def load_tasks(names: Sequence[str], url: str | None, rows: int) -> list[Task]:
-    """Catalogued tasks with their first rows; their files are fetched, verified and kept as the prepare stage does it."""
+    """Catalogued tasks with their first rows.
+
+    Their files are fetched, verified and kept as the prepare stage does it.
+    """
     return list(load_catalog_tasks(names, url, (rows, rows)))
 
 

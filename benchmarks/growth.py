@@ -1,11 +1,12 @@
 """Does a training step cost more the more tasks were learned before?
 
-    python benchmarks/growth.py                     # tasks 1, 5, 10 and 15, with and without the orthogonal term
-    python benchmarks/growth.py --memory            # instead of times: peak memory over the model
+    python benchmarks/growth.py                 # tasks 1, 5, 10 and 15, with and without the orthogonal term
+    python benchmarks/growth.py --memory        # instead of times: peak memory over the model
 
-`ours` folds the earlier tasks' LoRA, here random ones, into the weights, and trains the new one. `peer` keeps them as the
-public code does: active beside the new one, in PEFT one frozen adapter of rank (t - 1) * r; plain transformers.Trainer, the
-orthogonal term over it. Both train on the same rows from the same start, so their losses are the same but for rounding.
+`ours` folds the earlier tasks' LoRA, here random ones, into the weights, and trains the new one. `peer` keeps
+them as the public code does: active beside the new one, in PEFT one frozen adapter of rank (t - 1) * r; plain
+transformers.Trainer, the orthogonal term over it. Both train on the same rows from the same start, so their
+losses are the same but for rounding.
 """
 
 import json
@@ -23,8 +24,8 @@ from timing import alternate, in_child, peak_memory, summary
 from training import adapted, dataset, peer, peer_arguments
 from transformers import DataCollatorForSeq2Seq, PreTrainedModel, Trainer, TrainingArguments
 
-from sapo.lora.stack import Adapter, fold
 from sapo.config import Lora, Train
+from sapo.lora.stack import Adapter, fold
 from sapo.prompts.encoder import Encoded
 from sapo.training.loop import new_lora, train_task
 

@@ -4,10 +4,10 @@
     python benchmarks/pipeline.py -S sequence=ni_seq_c1_small -S method=olora_sapo
     python benchmarks/pipeline.py --train-rows 24 48 96 --candidates 2 4 8 --sequence-tasks 1 2 3
 
-Runs `dvc repro` in a clone of this repository's last commit: changes that are not committed are not measured. For each
-setting: every stage's own closing line, the total, what the total holds beside the stages (DVC's own work), a second
-`dvc repro` that finds nothing changed, and start-up: the same stages with a tiny model and one row of everything, which leaves
-imports, reading and writing.
+Runs `dvc repro` in a clone of this repository's last commit: changes that are not committed are not measured.
+For each setting: every stage's own closing line, the total, what the total holds beside the stages (DVC's own
+work), a second `dvc repro` that finds nothing changed, and start-up: the same stages with a tiny model and
+one row of everything, which leaves imports, reading and writing.
 """
 
 import os
@@ -32,7 +32,7 @@ EMPTY = (
 
 
 def call(folder: Path, *command: str) -> str:
-    """Run a command with this environment's Python and programs first; show what it prints only when it fails."""
+    """Run a command with this environment's Python and programs first; show its output only if it fails."""
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     done = subprocess.run(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -54,7 +54,10 @@ def clone() -> Path:
 def experiment(folder: Path, overrides: Sequence[str]) -> dict[str, Any]:
     """The times of all stages under these settings, whatever was run before."""
     # As `dvc exp run -S` composes it, from the clone's conf/.
-    write = "import sys; from dvc.utils.hydra import compose_and_dump as c; c(*sys.argv[1:3], None, 'config', '', sys.argv[3:])"
+    write = (
+        "import sys; from dvc.utils.hydra import compose_and_dump as c; "
+        "c(*sys.argv[1:3], None, 'config', '', sys.argv[3:])"
+    )
     call(folder, sys.executable, "-c", write, "params.yaml", str(folder / "conf"), *once(overrides))
     started = time.perf_counter()
     output = call(folder, sys.executable, "-m", "dvc", "repro", "--force")

@@ -1,13 +1,14 @@
-"""Is measuring every candidate's loss faster than with transformers.Trainer or lm-evaluation-harness, and is it the same loss?
+"""Is measuring every candidate's loss faster than with other libraries, and is it the same loss?
 
-    python benchmarks/scoring.py                    # 3 of the 21 candidates, 24 rows: all costs are linear in both
+    python benchmarks/scoring.py               # 3 of the 21 candidates, 24 rows: all costs are linear in both
     python benchmarks/scoring.py --candidates 21 --rows 250 --repeats 1
-    python benchmarks/scoring.py --memory           # instead of times: peak memory over the model, against the rows' length
+    python benchmarks/scoring.py --memory      # not times but peak memory over the model, by rows' length
 
-All sides get the same model and the same tokens; making the tokens is not timed. The uncounted run has one candidate.
-`trainer`: Trainer.evaluate once a candidate on whole sequences padded on the right, in the data's order, as the public code
-does it. `lm_eval`: the harness's own scoring of token ids, all candidates in one call, sorted by length as it does.
-`ours_bfloat16` (where asked for): ours with the weights in bfloat16, whose losses are not those of float32.
+All sides get the same model and the same tokens; making the tokens is not timed. The uncounted run has one
+candidate. `trainer`: Trainer.evaluate once a candidate on whole sequences padded on the right, in the data's
+order, as the public code does it. `lm_eval`: the harness's own scoring of token ids, all candidates in one
+call, sorted by length as it does. `ours_bfloat16` (where asked for): ours with the weights in bfloat16, whose
+losses are not those of float32.
 """
 
 import json
@@ -44,8 +45,8 @@ def ours_bfloat16(setup: Setup, model: PreTrainedModel, candidates: list[list[En
 class RecordingTrainer(Trainer):
     """Notes every batch's loss and token count.
 
-    evaluate() itself reports a mean over rows of their batch's mean over tokens, in which a token of a batch with short
-    answers weighs more. The mean over tokens comes from the same forward calls.
+    evaluate() itself reports a mean over rows of their batch's mean over tokens, in which a token of a batch
+    with short answers weighs more. The mean over tokens comes from the same forward calls.
     """
 
     batches: list[tuple[torch.Tensor, torch.Tensor]]
@@ -99,9 +100,8 @@ def trainer(setup: Setup, model: PreTrainedModel, candidates: list[list[Encoded]
 def lm_eval(setup: Setup, model: PreTrainedModel, candidates: list[list[Encoded]], size: int) -> Losses:
     from lm_eval.models.huggingface import HFLM
 
-    logging.getLogger("lm_eval").setLevel(
-        logging.ERROR
-    )  # it warns that it cannot choose the device of a model it is given
+    # It warns that it cannot choose the device of a model it is given
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
     peer = HFLM(pretrained=model, tokenizer=setup.tokenizer, batch_size=size)
     requests = [
         (("", f"{index}"), row.prompt, row.answer)
@@ -123,7 +123,10 @@ SIDES = DEFAULT | {"ours_bfloat16": ours_bfloat16}
 
 
 def memory(setup: Setup, arguments: Any, case: dict[str, Any]) -> float:
-    """MiB above the model while one candidate is scored on rows of about `length` prompt tokens: texts repeated, then cut."""
+    """MiB above the model while one candidate is scored on rows of about `length` prompt tokens.
+
+    The rows' texts are repeated, then cut.
+    """
     [task] = load_tasks([case["task"]], arguments.url, arguments.rows)
     length = case["length"]
     setup.encoder.max_tokens = length

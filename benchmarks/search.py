@@ -1,11 +1,12 @@
-"""How often does a search that looks at fewer rows choose the exhaustive choice, what does it lose, how much work is it?
+"""How often does a search over fewer rows make the exhaustive choice, what is lost, how much work is it?
 
-    python benchmarks/search.py                    # 3 tasks x 2 states of the model x 10 draws of 250 rows: 60 selections
+    python benchmarks/search.py                    # 60 selections: 3 tasks x 2 states x 10 draws of 250 rows
     python benchmarks/search.py --rows 250 --draws 20    # more rows measured, more draws
 
-For each task and state (the base model, and the model after --state-task) every candidate's loss of every row is measured once,
-and kept in .work/. A selection is --select-rows of those rows, drawn with replacement; each search then asks for the losses as it
-would ask the model, and its row evaluations are counted. The searches are the pipeline's own (src/sapo/search.py).
+For each task and state (the base model, and the model after --state-task) every candidate's loss of every row
+is measured once, and kept in .work/. A selection is --select-rows of those rows, drawn with replacement; each
+search then asks for the losses as it would ask the model, and its row evaluations are counted. The searches
+are the pipeline's own (src/sapo/selection/search.py).
 """
 
 import random
@@ -19,13 +20,12 @@ from common import WORK, Setup, load_tasks, options, record, set_up, table
 from tqdm import tqdm
 from transformers import PreTrainedModel
 
-from sapo.runtime.files import read_json, sha256_json
-
-from sapo.runtime.outputs import write_json
+from sapo.artifacts.task import Task
 from sapo.candidates.bank import from_bank
+from sapo.runtime.files import read_json, sha256_json
+from sapo.runtime.outputs import write_json
 from sapo.selection.loss import RowLosses
 from sapo.selection.search import search
-from sapo.artifacts.task import Task
 from sapo.training.loop import new_lora, train_task
 
 KINDS = ("exhaustive", "bounded", "race")
@@ -63,7 +63,7 @@ def measured(setup: Setup, model: PreTrainedModel, task: Task, title: str) -> Ta
 
 
 def one_selection(losses: Table, drawn: Sequence[int], confidence: float) -> dict[str, dict[str, Any]]:
-    """Of each search: what it chose, how much more loss that has than the lowest, its share of all row evaluations."""
+    """Of each search: what it chose, its excess over the lowest loss, its share of all row evaluations."""
 
     def of(candidate: list[float], rows: Sequence[int]) -> list[float]:
         return [candidate[drawn[row]] for row in rows]
@@ -126,7 +126,7 @@ def main() -> None:
 
 
 def summed(selections: Sequence[dict[str, dict[str, Any]]], kind: str) -> dict[str, Any]:
-    """How often a search chose as the exhaustive one did, its largest excess loss, its mean and largest share of the work."""
+    """How often a search made the exhaustive choice, its largest excess loss, its mean and largest work."""
     same = sum(one[kind]["chosen"] == one["exhaustive"]["chosen"] for one in selections)
     work = [one[kind]["work"] for one in selections]
     return {

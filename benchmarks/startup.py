@@ -2,8 +2,9 @@
 
     python benchmarks/startup.py --repeats 5          # after a run, in the repository's top folder
 
-Runs the stage scripts that load a model on what the run has left, each in a process of its own that ends at its first
-batch, so nothing is written. Prints seconds: median, least and most. The peer is a process that only imports torch.
+Runs the stage scripts that load a model on what the run has left, each in a process of its own that ends at
+its first batch, so nothing is written. Prints seconds: median, least and most. The peer is a process that
+only imports torch.
 """
 
 import argparse

@@ -21,9 +21,10 @@ Side = Callable[[], Callable[[], Any]]  # prepares a run, which is not timed, an
 def alternate(
     sides: Mapping[str, Side], repeats: int, warm_up: Mapping[str, Side] | None = None
 ) -> tuple[dict[str, list[float]], dict[str, Any]]:
-    """Run the sides in turns, A B A B ..., so that a slower or faster minute of the machine meets all of them.
+    """Run the sides in turns, A B A B ..., so that a slower or faster minute of the machine affects all.
 
-    The first run of each, or its shorter `warm_up`, is not counted. Returns each side's seconds and the result of its last run.
+    The first run of each, or its shorter `warm_up`, is not counted. Returns each side's seconds and the
+    result of its last run.
     """
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     results = {}
@@ -54,7 +55,7 @@ def synchronize() -> None:
 
 
 def summary(seconds: Mapping[str, Sequence[float]], rows: int) -> dict[str, Any]:
-    """Every time; each side's median, minimum, maximum, rows a second, and how many times as long as the first side it took."""
+    """All times; each side's median, minimum, maximum, rows a second, and time relative to the first side."""
     median = {name: statistics.median(times) for name, times in seconds.items()}
     first = next(iter(median.values()))
     return {
@@ -75,7 +76,7 @@ def timing_rows(title: str, entry: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 @contextmanager
 def peak_memory() -> Iterator[dict[str, float]]:
-    """Fills `mib`: the most memory in use within the block, above what was in use when it began (sampled; on a GPU exact)."""
+    """Fills `mib`: the most memory in use in the block, above that at its start (sampled; on a GPU exact)."""
     peak = {"mib": 0.0}
     process, done = psutil.Process(), threading.Event()
     start, on_gpu = process.memory_info().rss, torch.cuda.is_available()
@@ -100,11 +101,13 @@ def peak_memory() -> Iterator[dict[str, float]]:
 
 
 def in_child(case: Mapping[str, Any]) -> Any:
-    """Run this very command again with `--child CASE` added: what an earlier measurement left in memory is not in the way there.
+    """Run this very command again with `--child CASE` added.
 
-    Returns the JSON value that the child prints last.
+    What an earlier measurement left in memory does not disturb the new one. Returns the JSON value that the
+    child prints last.
     """
-    # Large blocks come from the system and go back at once: the peak is of memory in use, not of memory kept for reuse.
+    # Large blocks come from the system and go back at once: the peak is of memory in use, not of memory kept
+    # for reuse.
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": str(MIB)}
     command = [sys.executable, *sys.argv, "--child", json.dumps(case)]
     output = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout

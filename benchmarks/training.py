@@ -1,12 +1,13 @@
-"""Is training a task faster than with TRL's SFTTrainer or a plain transformers.Trainer, and is it the same training?
+"""Is training a task faster than with TRL or a plain transformers.Trainer, and is it the same training?
 
     python benchmarks/training.py                   # one epoch of 48 rows of each task, 8 rows a step
     python benchmarks/training.py --tasks task224 --rows 96 --sides ours trl
     python benchmarks/training.py --memory          # instead of times: peak memory over the model
 
-All sides get the same tokens, PEFT LoRA start, row order, batch size, AdamW, cosine schedule, clipping and dtype, no packing,
-loss on answer tokens alone. Timed: ours the whole of `train_task`, its checkpoint included; of the others `train()` alone.
-`trl`: SFTTrainer. `trainer`: transformers.Trainer on rows padded on the right.
+All sides get the same tokens, PEFT LoRA start, row order, batch size, AdamW, cosine schedule, clipping and
+dtype, no packing, loss on answer tokens alone. Timed: ours the whole of `train_task`, its checkpoint
+included; of the others `train()` alone. `trl`: SFTTrainer. `trainer`: transformers.Trainer on rows padded on
+the right.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""base_model: fetch or build the base model -> models/base/ (a Hugging Face folder, or a pinned reference, and base.json)."""
+"""base_model: fetch or build the base model -> models/base/ (a model or pinned reference, and base.json)."""
 
 from sapo.artifacts.base_model import BASE_FOLDER
 from sapo.config import load_params

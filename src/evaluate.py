@@ -1,5 +1,7 @@
-"""evaluate STAGE: the model after STAGE answers every task -> metrics/scores/STAGE.json and metrics/rows/STAGE.jsonl (means,
-and each row's scores, of the stages so far), data/predictions/STAGE/.
+"""evaluate STAGE: the model after STAGE answers every task -> metrics/ and data/predictions/STAGE/.
+
+metrics/scores/STAGE.json holds the means and metrics/rows/STAGE.jsonl each row's scores, of all stages so
+far.
 
 `evaluate base` is the zero-shot stage: the base model, every task under its original instruction.
 """

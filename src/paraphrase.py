@@ -1,4 +1,4 @@
-"""paraphrase TASK: collect the task's candidate instructions, the original first -> data/paraphrases/TASK.json."""
+"""paraphrase TASK: collect candidate instructions, the original first -> data/paraphrases/TASK.json."""
 
 from sapo.artifacts.candidates import Asked, Candidates
 from sapo.artifacts.task import Task, load_task
@@ -23,7 +23,7 @@ def paraphrase(task: str) -> None:
 
 
 def collect(task: Task, settings: Paraphrase) -> tuple[list[str], Asked | None]:
-    """The task's paraphrases from the source that the settings name, and how a language model was asked for them."""
+    """The task's paraphrases from the source in the settings, and how a language model was asked for them."""
     if settings.source == "api":
         from sapo.candidates.api import from_api
 

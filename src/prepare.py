@@ -1,4 +1,4 @@
-"""prepare: fetch the sequence's tasks and write each one's rows -> data/tasks/TASK/{task.json,train.jsonl,test.jsonl}."""
+"""prepare: fetch the tasks and write their rows -> data/tasks/TASK/{task.json,train.jsonl,test.jsonl}."""
 
 from collections.abc import Iterator
 
@@ -20,7 +20,8 @@ def prepare() -> None:
             print(f"{task.name}: {len(task.train)} training rows, {len(task.test)} test rows", flush=True)
             if shared := task.train_rows_also_in_test():
                 print(
-                    f"{task.name}: {shared} training rows have a text that is tested too; they are kept as published"
+                    f"{task.name}: {shared} training rows have a text that is tested too; "
+                    "they are kept as published"
                 )
 
 

@@ -1,5 +1,7 @@
-"""report: all scores, the last lineage and the chosen prompts -> metrics/cl.json (AP, BWT, FWT ...), metrics/provenance.json,
-plots/."""
+"""report: all scores, the last lineage and the chosen prompts -> metrics/{cl,provenance}.json and plots/.
+
+metrics/cl.json holds AP, BWT, FWT and related metrics.
+"""
 
 from pathlib import Path
 

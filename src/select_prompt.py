@@ -1,4 +1,4 @@
-"""select TASK: measure each candidate's loss under the model as it is now, choose one -> data/prompts/TASK.json."""
+"""select TASK: measure candidates' losses under the current model, choose one -> data/prompts/TASK.json."""
 
 from sapo.artifacts.base_model import read_base
 from sapo.artifacts.candidates import read_candidates

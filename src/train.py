@@ -1,4 +1,7 @@
-"""train TASK: train a new LoRA on top of the earlier ones -> models/TASK/ (one stock PEFT adapter), plots/train/TASK/."""
+"""train TASK: train a new LoRA on top of the earlier ones -> models/TASK/ and plots/train/TASK/.
+
+models/TASK/ is one stock PEFT adapter.
+"""
 
 from pathlib import Path
 
@@ -97,14 +100,15 @@ def train(task: str) -> None:
     write_provenance("train", task, params, rows=len(rows), steps=len(trained.history))
     forget_checkpoints(checkpoints)
     print(
-        f"{task}: loss {trained.history[0].loss:.3f} -> {trained.history[-1].loss:.3f}, saved in {model_folder(task)}"
+        f"{task}: loss {trained.history[0].loss:.3f} -> {trained.history[-1].loss:.3f}, "
+        f"saved in {model_folder(task)}"
     )
 
 
 def checkpoint_folder(task: str, record: TrainingRecord, params: Params) -> Path:
-    """Outside the outputs, under a key of all inputs: a training that was killed goes on, one with other settings, code or
+    """The checkpoints' folder, outside the outputs, under a key of all inputs.
 
-    libraries starts anew.
+    A training that was killed goes on; one with other settings, code or libraries starts anew.
     """
     settings = params.model_dump(include={"lora", "train", "prompt", "model"})
     code = [sha256_file(path) for path in sorted(Path(__file__).parent.glob("**/*.py"))]

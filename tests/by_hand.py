@@ -119,8 +119,8 @@ def run_by_hand(
 ) -> ByHand:
     """A run over these tasks. rouge_l: a row a stage, the base model first; a column a task.
 
-    Under the original prompt, every score of a trained model is 1 lower. The second candidate is chosen; without
-    losses there is only the original.
+    Under the original prompt every score of a trained model is 1 lower. The second candidate is chosen;
+    without losses there is only the original.
     """
     params = settings(order)
     if losses is None:

@@ -1,4 +1,6 @@
-"""Methods side by side, over seeds and test rows: means, intervals, and the differences' tests. Not a stage of the pipeline.
+"""Methods side by side, over seeds and test rows: means, intervals, and tests of the differences.
+
+Not a stage of the pipeline.
 
 usage: python tools/compare.py REV_OR_EXPERIMENT ... [--metric exact_match] [--original-prompt]
 """
@@ -61,7 +63,8 @@ def means(groups: list[Group], metric: str, kind: Kind) -> list[str]:
     sizes = {len(group.runs) for group in groups}
     if 1 in sizes:
         lines.append(
-            "* one seed: the interval (bootstrap) covers the choice of test rows alone. Seeds: nothing can be concluded."
+            "* one seed: the interval (bootstrap) covers the choice of test rows alone. "
+            "Seeds: nothing can be concluded."
         )
     if sizes - {1}:
         lines.append("several seeds: Student's t over seeds.")
@@ -74,13 +77,14 @@ def means(groups: list[Group], metric: str, kind: Kind) -> list[str]:
     }
     if len(made) > 1:
         lines.append(
-            "the runs were made with different library versions or devices: part of a difference may be theirs."
+            "the runs were made with different library versions or devices: "
+            "part of a difference may be theirs."
         )
     return lines
 
 
 def differences(groups: list[Group], metric: str, kind: Kind) -> list[str]:
-    """A line for each two methods, continual-learning metric and way of testing; p corrected for all of them together."""
+    """A line for each pair of methods, continual-learning metric and test; p corrected for all of them."""
     rows: list[tuple[list[str], Estimate]] = []
     notes: list[str] = []
     for b, a in combinations(groups, 2):

@@ -1,10 +1,11 @@
 """Make `published/` anew: this project's own results of the four methods at the default settings.
 
-usage: python tools/publish.py            # run all of them in a clone of the last commit: a quarter of an hour
-       python tools/publish.py --same     # sign the stored results for changed code that changes no number
+usage: python tools/publish.py          # run all of them in a clone of the last commit: a quarter of an hour
+       python tools/publish.py --same   # sign the stored results for changed code that changes no number
 
-With --same one method is run whole, and all that it makes must be byte for byte what is stored; else nothing changes.
-Either way published/, dvc.lock, metrics/, plots/ and the README's table are then to be committed together.
+With --same one method is run whole, and all that it makes must be byte for byte what is stored; else nothing
+changes. Either way published/, dvc.lock, metrics/, plots/ and the README's table are then to be committed
+together.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
 from sapo.analysis.answer_metrics import METRICS
+from sapo.artifacts.provenance import FOLDER
 from sapo.artifacts.summary import SUMMARY, Summary
 from sapo.runtime.errors import DataError
 from sapo.runtime.files import read_yaml
@@ -27,10 +29,10 @@ from sapo.runtime.outputs import write_text
 DEFAULT = "lora_inc_sapo"  # the method of the committed params.yaml and dvc.lock: the last to run
 METHODS = ("lora_inc", "olora", "olora_sapo", DEFAULT)
 STORE = Path("published")
-RESULTS = (STORE, Path("dvc.lock"), Path("metrics/cl.json"), Path("plots"))  # what is committed of them
+RESULTS = (STORE, Path("dvc.lock"), SUMMARY, Path("plots"))  # what is committed of them
 README, START, END = Path("README.md"), "<!-- results -->\n", "<!-- /results -->\n"
 COLUMNS = ("AP", "BWT", "FWT", "forgetting", "new_task")
-LEAVES = "metrics/provenance"  # when and where: differs from run to run
+LEAVES = str(FOLDER)  # when and where: differs from run to run
 
 
 def main() -> None:
@@ -72,7 +74,7 @@ def run_all(clone: Path) -> tuple[Path, dict[str, Summary]]:
 
 
 def sign_again(clone: Path, scratch: Path) -> tuple[Path, dict[str, Summary]]:
-    """Give the results that are stored, made by the code of their commit, the signatures of the clone's code."""
+    """Give the stored results, made by the code of their commit, the signatures of the clone's code."""
     print(f"{DEFAULT}: running, to see whether its results are the stored ones", flush=True)
     stored = results(read_yaml(clone / "dvc.lock"))
     run(clone, "dvc", "repro", "--force")
@@ -127,7 +129,8 @@ def with_table(text: str, tables: dict[str, Summary]) -> str:
     for method, summary in sorted(tables.items()):
         values, intervals = summary.values(metric, "chosen"), summary.intervals(metric, "chosen")
         cells = [
-            f"{values[name]:.1f} [{', '.join('-' if end is None else f'{end:.1f}' for end in intervals[name])}]"
+            f"{values[name]:.1f} "
+            f"[{', '.join('-' if end is None else f'{end:.1f}' for end in intervals[name])}]"
             for name in COLUMNS
         ]
         lines.append([f"`{method}`", *cells])

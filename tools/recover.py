@@ -15,10 +15,8 @@ from pathlib import Path
 import psutil
 
 OUTPUTS = ("data", "models", "metrics", "plots")
-LOCKS = (
-    ".dvc/tmp/rwlock",
-    ".dvc/tmp/exps/rwlock",
-)  # DVC's tables of who reads and writes what, by process id
+# DVC's tables of who reads and writes what, by process id
+LOCKS = (".dvc/tmp/rwlock", ".dvc/tmp/exps/rwlock")
 PATIENCE = 3.0  # seconds that a DVC may take to end, as an editor's short calls do
 EXEC = "refs/exps/exec"  # where `dvc exp run` notes what it is at
 
@@ -94,7 +92,7 @@ def dvc_reads(lock: Path) -> bool:
 
 
 def repair_git(preparing: bool) -> None:
-    """`dvc exp run` works on a detached HEAD and, while it prepares, keeps uncommitted changes in the stash."""
+    """`dvc exp run` works on a detached HEAD and keeps uncommitted changes in the stash while it prepares."""
     lock = Path(git("rev-parse", "--git-path", "index.lock") or "")
     if lock.name and lock.is_file() and not at_work("git"):
         lock.unlink()
@@ -117,7 +115,7 @@ def repair_git(preparing: bool) -> None:
 
 
 def bring_back(kept: str) -> None:
-    """Uncommitted changes that DVC had set aside in the commit `kept`: files as committed or cut off get them."""
+    """Uncommitted changes that DVC set aside in the commit `kept`: files as committed or cut off get them."""
     changed = (git("diff", "--name-only", "HEAD") or "").splitlines()
     for name in (git("diff", "--name-only", "--diff-filter=AM", "HEAD", kept) or "").splitlines():
         path = Path(name)

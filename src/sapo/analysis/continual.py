@@ -12,14 +12,16 @@ NAMES = ("AP", "new_task", "BWT", "FWT", "BWT_final", "forgetting")
 
 
 def continual_metrics(zero_shot: Sequence[float], scores: Sequence[Sequence[float]]) -> dict[str, float]:
-    """AP, BWT, FWT and the others from R[i][j], the score on task j after stage i (percent; N x N), and zero_shot, R[0].
+    """AP, BWT, FWT and others from R[i][j], the score on task j after stage i (percent; N x N).
 
-    Raises DataError for a wrong shape or a score that is missing or not finite.
+    zero_shot: R[0], the base model's scores. Raises DataError for a wrong shape or a score that is missing or
+    not finite.
     """
     n = len(scores)
     if n == 0 or any(len(row) != n for row in [zero_shot, *scores]):
         raise DataError(
-            f"expected a square matrix and one zero-shot score a task, found rows of {[len(row) for row in [zero_shot, *scores]]}"
+            "expected a square matrix and one zero-shot score a task, "
+            f"found rows of {[len(row) for row in [zero_shot, *scores]]}"
         )
     if not all(
         isinstance(value, int | float) and math.isfinite(value)
@@ -33,12 +35,12 @@ def continual_metrics(zero_shot: Sequence[float], scores: Sequence[Sequence[floa
 
 
 def transfer(scores: np.ndarray) -> dict[str, Any]:
-    """The continual-learning metrics of scores (N + 1, N, ...), the base model's first; each has the shape (...).
+    """The continual-learning metrics of scores (N + 1, N, ...), the base model's first; each of shape (...).
 
-    AP: mean of the last row. BWT: mean over stages i = 2..N of mean_{j<i}(R[i,j] - R[j,j]). FWT: mean over i = 1..N-1 of
-    mean_{j>i}(R[i,j] - R[0,j]) (Shi et al. 2026, arXiv 2606.01967). BWT_final: BWT of the last row alone (Lopez-Paz and
-    Ranzato 2017). forgetting: mean over j < N of max_{i<N} R[i,j] - R[N,j], i from j on (Chaudhry et al. 2018).
-    new_task: mean of R[j,j]. With one task nothing is transferred: 0.0.
+    AP: mean of the last row. BWT: mean over stages i = 2..N of mean_{j<i}(R[i,j] - R[j,j]). FWT: mean over
+    i = 1..N-1 of mean_{j>i}(R[i,j] - R[0,j]) (Shi et al. 2026, arXiv 2606.01967). BWT_final: BWT of the last
+    row alone (Lopez-Paz and Ranzato 2017). forgetting: mean over j < N of max_{i<N} R[i,j] - R[N,j], i from j
+    on (Chaudhry et al. 2018). new_task: mean of R[j,j]. With one task nothing is transferred: 0.0.
     """
     zero_shot, r = scores[0], scores[1:]
     n = len(r)

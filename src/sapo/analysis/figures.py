@@ -34,9 +34,8 @@ COVERED = "[ ]: 95 % interval over the choice of test rows; other seeds are not 
 def _save(figure: Figure, path: Path, title: str) -> None:
     figure.suptitle(title, fontsize=11)
     drawn = io.BytesIO()
-    figure.savefig(
-        drawn, format="png", dpi=110, metadata={"Software": None}
-    )  # the same numbers give the same bytes
+    # The same numbers give the same bytes
+    figure.savefig(drawn, format="png", dpi=110, metadata={"Software": None})
     write_bytes(path, drawn.getvalue())
     plt.close(figure)
 
@@ -47,7 +46,8 @@ def caption(summary: Summary, names: Sequence[str]) -> str:
     for metric, label in LABELS.items():
         values, intervals = summary.values(metric, "chosen"), summary.intervals(metric, "chosen")
         shown = [
-            f"{name} {values[name]:.1f} [{', '.join('-' if e is None else f'{e:.1f}' for e in intervals[name])}]"
+            f"{name} {values[name]:.1f} "
+            f"[{', '.join('-' if e is None else f'{e:.1f}' for e in intervals[name])}]"
             for name in names
         ]
         lines.append(f"{label}: {', '.join(shown)}")
@@ -61,7 +61,10 @@ def _style(index: int) -> dict[str, Any]:
 
 
 def matrix(path: Path, stages: Sequence[StageScores], order: Sequence[str], title: str) -> None:
-    """The task x task matrix, one panel a metric: a row a stage (the base model first), a column a task, percent."""
+    """The task x task matrix in percent, one panel a metric: a row a stage, a column a task.
+
+    The first row is the base model's.
+    """
     size = (2.6 + 0.95 * len(order) * len(LABELS), 1.9 + 0.62 * len(stages))
     figure, axes = plt.subplots(1, len(LABELS), figsize=size, layout="constrained", sharey=True)
     for axis, (metric, label) in zip(axes, LABELS.items(), strict=True):
@@ -107,9 +110,8 @@ def scores(
     for number, (axis, (metric, label)) in enumerate(zip(axes, LABELS.items(), strict=True)):
         for index, task in enumerate(order):
             values = np.array([one.scores[task][metric] for one in stages])
-            places = np.arange(len(stages)) + 0.09 * (
-                index - (len(order) - 1) / 2
-            )  # beside one another: bars would hide bars
+            # Beside one another: bars would hide bars
+            places = np.arange(len(stages)) + 0.09 * (index - (len(order) - 1) / 2)
             bars = np.abs(intervals[:, index, number].T - values)
             style = _style(index)
             axis.errorbar(
@@ -136,7 +138,10 @@ def scores(
 
 
 def candidates(path: Path, lines: Sequence[Line], order: Sequence[str], title: str) -> None:
-    """Every candidate's loss before its task was trained, a panel with its own scale a task; the chosen one is ringed."""
+    """Every candidate's loss before its task was trained, one panel and scale a task.
+
+    The chosen candidate is ringed.
+    """
     figure, axes = plt.subplots(
         len(order), 1, figsize=(8, 1.3 + 0.95 * len(order)), layout="constrained", squeeze=False
     )

@@ -1,7 +1,7 @@
 """How sure a score is: intervals over the test rows, over seeds, and of the difference between two methods.
 
-Test rows are resampled within each task, the same rows for every stage, metric and method, because the same rows were
-answered by all of them.
+Test rows are resampled within each task, the same rows for every stage, metric and method, because the same
+rows were answered by all of them.
 """
 
 import math
@@ -29,7 +29,8 @@ def row_tables(
 ) -> dict[Kind, Table]:
     """The score of every row under the `chosen` and the `original` prompt.
 
-    Raises OtherRunError that names stage and task for rows that are missing, or not as many after every stage.
+    Raises OtherRunError that names stage and task for rows that are missing, or not as many after every
+    stage.
     """
     found = {(line.stage, line.task, line.prompt): line for line in lines}
     tables: dict[Kind, Table] = {"chosen": {}, "original": {}}
@@ -37,9 +38,8 @@ def row_tables(
         for task in order:
             parts = []
             for stage in stages:
-                line = found.get((stage, task, prompt)) or found.get(
-                    (stage, task, "chosen")
-                )  # one line where both are the same
+                # One line where both are the same
+                line = found.get((stage, task, prompt)) or found.get((stage, task, "chosen"))
                 if line is None:
                     raise OtherRunError(f"{where} lacks the row scores of {task} after {stage}")
                 if odd := METRICS.keys() ^ line.metrics.keys():
@@ -87,8 +87,8 @@ def _drawn_means(scores: np.ndarray, random: np.random.Generator) -> np.ndarray:
 def interval(samples: np.ndarray, rows: int) -> np.ndarray:
     """The percentile interval of bootstrap samples (..., RESAMPLES) of statistics of `rows` rows: (..., 2).
 
-    The percentiles are those of Hesterberg's expanded interval (2015, The American Statistician 69, 371-386): plain ones
-    are too narrow for few rows. Nothing can be said from one row: NaN.
+    The percentiles are those of Hesterberg's expanded interval (2015, The American Statistician 69, 371-386):
+    plain ones are too narrow for few rows. Nothing can be said from one row: NaN.
     """
     if rows < 2:
         return np.full((*samples.shape[:-1], 2), np.nan)
@@ -97,7 +97,10 @@ def interval(samples: np.ndarray, rows: int) -> np.ndarray:
 
 
 def row_intervals(table: Table) -> tuple[np.ndarray, dict[str, dict[str, list[float | None]]]]:
-    """Intervals of every score (stages, tasks, metrics, 2), and metric -> continual-learning metric -> the `ends` of its own."""
+    """Intervals of every score (stages, tasks, metrics, 2) and of every continual-learning metric.
+
+    The latter: metric -> continual-learning metric -> the `ends` of its interval.
+    """
     means = resampled_means(table)
     counts = [scores.shape[-1] for scores in table.values()]
     cells = np.stack([interval(means[:, number], count) for number, count in enumerate(counts)], axis=1)
@@ -115,7 +118,7 @@ def ends(pair: np.ndarray) -> list[float | None]:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean or difference, its interval, and the p-value where something is tested; NaN where nothing can be said."""
+    """A mean or difference, its interval, and the p-value of a test if any; NaN where nothing can be said."""
 
     value: float
     low: float
@@ -124,9 +127,10 @@ class Estimate:
 
 
 def over_seeds(values: Sequence[float]) -> Estimate:
-    """The mean over seeds with Student's t interval, and p of the hypothesis that it is 0. One seed has no interval.
+    """The mean over seeds with Student's t interval, and p of the hypothesis that it is 0.
 
-    Where all values are the same, seeds have shown no spread and nothing is tested, but for all zeros: p = 1.
+    One seed has no interval. Where all values are the same, seeds have shown no spread and nothing is tested,
+    but for all zeros: p = 1.
     """
     mean = float(np.mean(values))
     if len(values) < 2:
@@ -139,7 +143,7 @@ def over_seeds(values: Sequence[float]) -> Estimate:
 
 
 def seeds_difference(a: Sequence[float], b: Sequence[float]) -> Estimate:
-    """mean(a) - mean(b) with Welch's interval and test, for runs whose seeds differ; at least two on each side."""
+    """mean(a) - mean(b) with Welch's interval and test, for runs of different seeds; at least two a side."""
     difference = float(np.mean(a) - np.mean(b))
     if np.ptp(a) < ALIKE and np.ptp(b) < ALIKE:
         return Estimate(difference, difference, difference, 1.0 if abs(difference) < ALIKE else math.nan)
@@ -149,10 +153,11 @@ def seeds_difference(a: Sequence[float], b: Sequence[float]) -> Estimate:
 
 
 def rows_difference(a: Sequence[Table], b: Sequence[Table]) -> dict[str, dict[str, Estimate]]:
-    """metric -> continual-learning metric -> the difference of two methods, paired over test rows; a[i], b[i] have one seed.
+    """metric -> continual-learning metric -> the difference of two methods, paired over test rows.
 
-    The interval is the bootstrap's; p is that of a permutation test: were the methods alike, every test row (in all its
-    stages and seeds) could as well have been the other method's. Raises DataError where the rows are not the same.
+    a[i] and b[i] have the same seed. The interval is the bootstrap's; p is that of a permutation test: were
+    the methods alike, every test row (in all its stages and seeds) could as well have been the other
+    method's. Raises DataError where the rows are not the same.
     """
     if any(one[task].shape != other[task].shape for one, other in zip(a, b, strict=True) for task in one):
         raise DataError("the two methods were not tested on the same rows")
@@ -184,7 +189,7 @@ def _differences(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> dict[str, 
 
 
 def _swapped(a: Table, b: Table) -> tuple[np.ndarray, np.ndarray]:
-    """The scores of both methods after RESAMPLES random exchanges of their rows (the same ones at every call)."""
+    """The scores of both methods after RESAMPLES random exchanges of rows (the same ones at every call)."""
     random, halves, middles = np.random.default_rng(1), [], []
     for task, scores in a.items():
         rows = scores.shape[-1]

@@ -22,8 +22,9 @@ def check_one_run(
 ) -> None:
     """Refuse scores that are not all of one run, and of the models that the lineage describes.
 
-    stages: the base model's first, in the lineage's order. prompts: task -> what was chosen for it. adapter: sha256 of the
-    last model's weights. where: the file of the scores. Raises OtherRunError that names the record and the field.
+    stages: the base model's first, in the lineage's order. prompts: task -> what was chosen for it. adapter:
+    sha256 of the last model's weights. where: the file of the scores. Raises OtherRunError that names the
+    record and the field.
     """
     learned = lineage.tasks
     first, start = stages[0].run.model_dump(), learned[0].run.model_dump()

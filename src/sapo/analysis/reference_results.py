@@ -1,4 +1,4 @@
-"""Result files of the public SAPO implementation: one all_results.json a stage, one file with the base model's scores."""
+"""Result files of the public SAPO implementation: an all_results.json per stage, a file of base scores."""
 
 import math
 import re
@@ -40,7 +40,8 @@ def stage_folders(outputs: str | Path) -> list[tuple[str, Path]]:
 def rouge_l_scores(path: Path) -> dict[str, float]:
     """ROUGE-L of each data set in a result file (keys `..._rougeL_for_DATASET`, percent).
 
-    Raises DataError for a file that is missing, a value that is not a finite number, or two values for one data set.
+    Raises DataError for a file that is missing, a value that is not a finite number, or two values for one
+    data set.
     """
     content = read_json(path, finite=False)  # its losses may be NaN (fault 06); scores are checked below
     if not isinstance(content, dict):
@@ -57,7 +58,7 @@ def rouge_l_scores(path: Path) -> dict[str, float]:
 
 
 def score_of(task: str, scores: dict[str, float], path: Path) -> float:
-    """The score of the one data set that `task` names: by its whole name, or by all that stands before its first underscore.
+    """The score of the one data set that `task` names: by its whole name, or the part before the first `_`.
 
     Raises DataError when there is none, or more than one.
     """
@@ -75,9 +76,10 @@ def score_of(task: str, scores: dict[str, float], path: Path) -> float:
 def read_reference_results(
     outputs: str | Path, initial: str | Path, tasks: Sequence[str] | None = None
 ) -> tuple[list[str], list[float], list[list[float]]]:
-    """Tasks in order, the base model's score on each, and the score matrix: row i holds all tasks' scores after stage i.
+    """Tasks in order, the base model's score on each, and the score matrix, row i after stage i.
 
-    tasks: data set names in the stages' order, where the folders' names do not tell. Raises DataError for anything missing.
+    tasks: data set names in the stages' order, where the folders' names do not tell. Raises DataError for
+    anything missing.
     """
     stages = stage_folders(outputs)
     if tasks and len(tasks) != len(stages):

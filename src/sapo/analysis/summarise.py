@@ -15,9 +15,10 @@ from sapo.runtime.errors import OtherRunError
 def summarise(
     stages: Sequence[StageScores], order: Sequence[str], kind: Kind, table: Table, where: str
 ) -> tuple[dict[str, Any], np.ndarray]:
-    """METRIC and METRIC_interval: continual-learning metrics, to 1e-4. And each score's interval: (stages, tasks, metrics, 2).
+    """METRIC and METRIC_interval of the continual-learning metrics, to 1e-4, and each score's interval.
 
-    table: the row scores, which must have the stages' means; where: their file. A missing score is an OtherRunError that names it.
+    The intervals of scores have the shape (stages, tasks, metrics, 2). table: the row scores, which must have
+    the stages' means; where: their file. A missing score is an OtherRunError that names it.
     """
     try:
         matrices = {

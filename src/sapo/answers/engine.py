@@ -13,9 +13,8 @@ from sapo.models.devices import shard
 from sapo.models.load import load_tokenizer, weights_folder
 from sapo.prompts.encoder import Encoded, PromptEncoder
 
-Continue = Callable[
-    [Sequence[Encoded], set[int], int], list[list[int]]
-]  # rows, stop tokens, limit -> new tokens
+# Rows, stop tokens, limit -> new tokens
+Continue = Callable[[Sequence[Encoded], set[int], int], list[list[int]]]
 
 
 class Engine:

@@ -20,9 +20,8 @@ from sapo.runtime.processes import is_main, process_count
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-Reading = tuple[
-    DynamicCache, Tensor, Tensor, Tensor
-]  # of B rows: cache, next token (B,), mask (B, T), last position (B, 1)
+# Of B rows: cache, next token (B,), mask (B, T), last position (B, 1)
+Reading = tuple[DynamicCache, Tensor, Tensor, Tensor]
 
 
 @torch.no_grad()
@@ -35,9 +34,10 @@ def generate(
     batch_tokens: int,
     title: str,
 ) -> list[list[int]]:
-    """Greedy continuations of the rows' prompts, in the rows' order, each at most `max_new_tokens` ids without its stop token.
+    """Greedy continuations of the rows' prompts, in the rows' order.
 
-    `batch_tokens` bounds the padded tokens, prompts and answers to come, of the rows that run at a time.
+    Each has at most `max_new_tokens` ids, without its stop token. `batch_tokens` bounds the padded tokens,
+    prompts and answers to come, of the rows that run at a time.
     """
     answers: list[list[int]] = [[] for _ in rows]
     prefix = prefix_length(rows)
@@ -63,10 +63,10 @@ def _continue(
     max_new_tokens: int,
     batch_tokens: int,
 ) -> list[list[int]]:
-    """One batch: a token at a time, until every row has stopped (on a sharded model: every row of every process).
+    """One batch: a token at a time, until every row has stopped (on a sharded model: in every process).
 
-    The prompts are read in batches of similar length, which pad little; their rows then go on together, since a pass for
-    one more token costs about the same for few rows as for many.
+    The prompts are read in batches of similar length, which pad little; their rows then go on together, since
+    a pass for one more token costs about the same for few rows as for many.
     """
     answers: list[list[int]] = [[] for _ in rows]
     lockstep = is_sharded(model)
@@ -83,9 +83,8 @@ def _continue(
         others = lockstep and bool(sum_over_processes(torch.tensor(len(going), device=model.device)) > 0)
         if step + 1 == max_new_tokens or not (going or others):
             break
-        alive = [alive[place] for place in going] or [
-            -1
-        ]  # -1: nothing left here, but others wait for this process's passes
+        # -1: nothing left here, but others wait for this process's passes
+        alive = [alive[place] for place in going] or [-1]
         if len(alive) < len(tokens):
             keep = torch.tensor(going or [0], device=model.device)
             cache.batch_select_indices(keep)
@@ -106,7 +105,8 @@ def _next(
 ) -> tuple[DynamicCache, Tensor]:
     """One pass over ids (B, L): the cache with them, and each row's most likely next token (B,).
 
-    Raises DataError, with `check`, where a model says nothing: of NaN some token would be taken for the most likely one.
+    Raises DataError, with `check`, where a model says nothing: of NaN some token would be taken for the most
+    likely one.
     """
     output = model(
         input_ids=ids,
@@ -157,7 +157,6 @@ def _gathered(answers: list[list[int]], max_new_tokens: int, device: torch.devic
         return answers
     table = torch.zeros(len(answers), max_new_tokens, dtype=torch.long, device=device)
     for row, answer in enumerate(answers):
-        table[row, : len(answer)] = torch.tensor(
-            [token + 1 for token in answer], device=device
-        )  # 0: no token
+        # 0: no token
+        table[row, : len(answer)] = torch.tensor([token + 1 for token in answer], device=device)
     return [[token - 1 for token in row if token] for row in sum_over_processes(table).tolist()]

@@ -1,4 +1,4 @@
-"""Greedy answers from vLLM, where it is installed: the base model with the adapter as a LoRA request. Never for losses."""
+"""Greedy answers from vLLM, if installed: the base model with the adapter as a LoRA request. Never losses."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,10 +13,11 @@ RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM can be started with
 def vllm_engine(
     base: str, dtype: str, adapter: Path | None, rank: int, max_tokens: int
 ) -> Callable[[Sequence[Encoded], set[int], int], list[list[int]]]:
-    """A function of rows, stop tokens and the limit of new tokens, like sapo.answers.greedy.generate; `max_tokens` bounds all tokens.
+    """A function of rows, stop tokens and the limit of new tokens, like sapo.answers.greedy.generate.
 
-    adapter: its folder, if any, and its `rank`.
-    Raises DataError where vLLM is not installed, cannot hold the adapter's rank, or would run in several processes.
+    max_tokens: the bound on all tokens of a row. adapter: its folder, if any, and its `rank`.
+    Raises DataError where vLLM is not installed, cannot hold the adapter's rank, or would run in several
+    processes.
     """
     if process_count() > 1:
         raise DataError("evaluate.engine=vllm starts its own processes: use it with launch=single")

@@ -1,4 +1,4 @@
-"""What one stage hands to another: a module a kind of file, with its schema, its path, and how it is read and written.
+"""What one stage hands to another: a module for each kind of file, with its schema, path and functions.
 
 No other module knows a key or a path of these files.
 """

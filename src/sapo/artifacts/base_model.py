@@ -10,7 +10,7 @@ BASE_FOLDER = Path("models/base")
 
 
 class BaseModelAbout(Artifact):
-    """location: the folder of the weights where they are not beside base.json. sha256: file name -> hash, empty for the hub.
+    """location: the weights' folder if not beside base.json. sha256: file name -> hash, empty for the hub.
 
     fingerprint: a hash of id, revision and weights, by which adapters and scores know their base model.
     """

@@ -10,7 +10,7 @@ from sapo.runtime.outputs import write_json
 
 
 class Asked(Part):
-    """How candidates of a language model came to be: questions asked, answers rejected (reason -> how many)."""
+    """How a language model's candidates came to be: questions asked, answers rejected (reason -> number)."""
 
     model: str
     temperature: float
@@ -33,7 +33,10 @@ def candidates_path(task: str) -> Path:
 
 
 def read_candidates(task: Task) -> list[str]:
-    """The task's candidates. Raises ArtifactError for a damaged file, and where the first is not the task's instruction."""
+    """The task's candidates, the first of which is the task's instruction.
+
+    Raises ArtifactError for a damaged file, and where the first is another instruction.
+    """
     path = candidates_path(task.name)
     found = Candidates.read(path).candidates
     if found[:1] != [task.instruction]:

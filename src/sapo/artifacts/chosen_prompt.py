@@ -1,4 +1,4 @@
-"""data/prompts/TASK.json: every candidate instruction with its loss, and the prompt that the task is trained with."""
+"""data/prompts/TASK.json: every candidate instruction with its loss, and the prompt that is trained with."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -33,7 +33,7 @@ def unmeasured(candidates: Sequence[str]) -> list[Candidate]:
 
 
 class ChosenPrompt(Artifact):
-    """chosen: number of the candidate whose instruction is trained with. rows: that candidates may be measured on."""
+    """chosen: number of the candidate to train with. rows: how many rows candidates may be measured on."""
 
     task: str
     after: str
@@ -66,7 +66,10 @@ def prompt_sha256(task: str) -> str:
 
 
 def read_prompt(task: Task, after: str) -> ChosenPrompt:
-    """What `select` chose for the task after the stage `after`. Raises OtherRunError where that was another task or stage."""
+    """What `select` chose for the task after the stage `after`.
+
+    Raises OtherRunError where that was another task or stage.
+    """
     path = prompt_path(task.name)
     prompt = ChosenPrompt.read(path)
     expected = {"task": task.name, "after": after, "original": task.instruction}
@@ -77,7 +80,10 @@ def read_prompt(task: Task, after: str) -> ChosenPrompt:
 
 
 def read_selections(selections: Mapping[str, str]) -> dict[str, ChosenPrompt]:
-    """The files of these sha256, by task. Raises OtherRunError for one that is another: models were trained after another."""
+    """The files with these sha256, by task.
+
+    Raises OtherRunError for a file that differs: the models were trained after another one.
+    """
     for task, sha256 in selections.items():
         if not prompt_path(task).is_file():
             raise ArtifactError(f"{prompt_path(task)} is missing")

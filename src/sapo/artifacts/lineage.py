@@ -20,7 +20,7 @@ class BaseOfAdapter(Part):
 
 
 class Step(Part):
-    """One optimiser step. loss: nats a token over its rows, with the orthogonal term. grad_norm: before clipping."""
+    """One optimiser step. loss: nats a token, with the orthogonal term. grad_norm: before clipping."""
 
     step: int
     loss: float
@@ -30,7 +30,7 @@ class Step(Part):
 
 
 class Learned(Part):
-    """One task of an adapter. original: the task's own instruction. selection: sha256 of its data/prompts file."""
+    """One task of an adapter. original: its own instruction. selection: sha256 of its data/prompts file."""
 
     task: str
     prompt: PromptText

@@ -13,7 +13,7 @@ from sapo.runtime.outputs import output_folder, write_jsonl
 
 
 class Prediction(Part):
-    """row: its number in test.jsonl. Each metric's score of the row, in percent, stands under the metric's name."""
+    """row: its number in test.jsonl. Each metric's score of the row, in percent, has the metric's name."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, float]

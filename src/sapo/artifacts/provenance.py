@@ -21,12 +21,8 @@ from sapo.runtime.outputs import write_json
 from sapo.runtime.processes import process_count
 
 FOLDER, GATHERED = Path("metrics/provenance"), Path("metrics/provenance.json")
-CODE = (
-    "src",
-    "conf",
-    "dvc.yaml",
-    "requirements.txt",
-)  # a run itself changes params.yaml, dvc.lock and what it writes
+# A run itself changes params.yaml, dvc.lock and what it writes
+CODE = ("src", "conf", "dvc.yaml", "requirements.txt")
 # What may name a host or a folder of this machine
 LOCAL = {
     "sequence": {"path"},
@@ -38,7 +34,7 @@ LOCAL = {
 
 
 class Code(Part):
-    """The commit that is checked out, and whether code or settings differ from it; both null outside of Git."""
+    """The commit that is checked out, and whether code or settings differ from it; both null outside Git."""
 
     revision: str | None
     dirty: bool | None
@@ -67,7 +63,7 @@ class StageProvenance(Artifact):
 
 
 class RunProvenance(Artifact):
-    """metrics/provenance.json. seconds: the stages' sum. code: more than one where stages were kept from earlier runs."""
+    """metrics/provenance.json. seconds: the stages' sum. code: several if earlier runs' stages were kept."""
 
     method: str
     model: str
@@ -138,7 +134,10 @@ def _processor() -> str:
 
 
 def gather(order: Sequence[str], about: dict[str, str | int]) -> RunProvenance:
-    """What all stages of a sequence left, with `about`: method, model, seed, sequence. ArtifactError names a missing file."""
+    """What all stages of a sequence left, with `about`: method, model, seed, sequence.
+
+    Raises ArtifactError that names a missing file.
+    """
     names = [
         f"evaluate-{BASE}",
         *(f"{script}-{task}" for task in order for script in ("select", "train", "evaluate")),

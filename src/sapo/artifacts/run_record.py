@@ -1,4 +1,7 @@
-"""What decides a number, recorded beside it: equal runs give equal records, and nothing in them names a machine or a time."""
+"""What decides a number, recorded beside it.
+
+Equal runs give equal records, and nothing in them names a machine or a time.
+"""
 
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -54,7 +57,7 @@ class TrainingSettings(Reading):
 
 
 class TestedTask(Part):
-    """rows: test rows. test, about: sha256 of test.jsonl and task.json. prompt: that of the PromptText it was asked with."""
+    """rows: test rows. test, about: sha256 of test.jsonl and task.json. prompt: of the PromptText used."""
 
     rows: int
     test: str
@@ -63,7 +66,7 @@ class TestedTask(Part):
 
 
 class AnswersRecord(Part):
-    """What decides the answers of one stage. base: fingerprint of the base model. adapter: sha256 of its weights, if any."""
+    """What decides one stage's answers. base: model fingerprint. adapter: sha256 of its weights, if any."""
 
     base: str
     adapter: str | None
@@ -79,7 +82,7 @@ class AnswersRecord(Part):
 
 
 class SelectionRecord(Part):
-    """What decides the losses of a task's candidates. adapter: the weights that they were measured under, if any."""
+    """What decides the losses of a task's candidates. adapter: the weights measured with, if any."""
 
     base: str
     adapter: str | None
@@ -105,7 +108,7 @@ class TrainingRecord(Part):
 def answers_record(
     params: Params, base: str, adapter: Path | None, asked: Mapping[str, PromptText], device: str
 ) -> AnswersRecord:
-    """The record of answers to every task in `asked`. base: the model's fingerprint. adapter: file of weights, if any."""
+    """The record of the answers to `asked`. base: model fingerprint. adapter: file of weights, if any."""
     engine = {"vllm": version("vllm")} if params.evaluate.engine == "vllm" else {}
     return AnswersRecord(
         base=base,
@@ -120,7 +123,7 @@ def answers_record(
 def selection_record(
     params: Params, base: str, adapter: Path | None, task: str, device: str
 ) -> SelectionRecord:
-    """The record of the losses of `task`'s candidates. base: the model's fingerprint. adapter: file of weights, if any."""
+    """The record of `task`'s candidate losses. base: model fingerprint. adapter: file of weights, if any."""
     return SelectionRecord(
         base=base,
         adapter=_sha256(adapter),
@@ -136,7 +139,7 @@ def selection_record(
 def training_record(
     params: Params, base: str, start: Path | None, task: str, prompt: PromptText, selector: str, device: str
 ) -> TrainingRecord:
-    """The record of `task`'s training. base: the model's fingerprint. start: file of the weights before it, if any."""
+    """The record of `task`'s training. base: model fingerprint. start: file of earlier weights, if any."""
     settings = TrainingSettings(
         **dict(reading(params)),
         selector=selector,

@@ -1,4 +1,4 @@
-"""What all files of the pipeline have in common: a schema, its number, and one line for whatever does not fit it."""
+"""What all files of the pipeline share: a schema, its number, and one line for whatever does not fit it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +17,7 @@ class Part(BaseModel):
 
 
 class Artifact(Part):
-    """A file (of a JSONL file: a line). `format` is the number of its schema: raise FORMAT whenever fields change."""
+    """A file, or a line of a JSONL file. `format` is its schema's number: raise FORMAT when fields change."""
 
     FORMAT: ClassVar[int] = 1
     format: int = 0
@@ -58,7 +58,7 @@ class Artifact(Part):
 
     @classmethod
     def of(cls, content: Any, where: str) -> Self:
-        """The artifact of parsed JSON that comes from `where`. Raises ArtifactError that names it and the field."""
+        """The artifact of parsed JSON from `where`. Raises ArtifactError that names `where` and the field."""
         if not isinstance(content, dict):
             raise ArtifactError(f"{where}: expected an object, found {type(content).__name__}")
         if content.get("format") != cls.FORMAT:

@@ -1,4 +1,7 @@
-"""metrics/scores/STAGE.json and metrics/rows/STAGE.jsonl: the scores of all tasks after each stage so far, means and rows."""
+"""metrics/scores/STAGE.json and metrics/rows/STAGE.jsonl: the scores of all tasks after each stage so far.
+
+The first file has means, the second one all rows.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,9 +14,8 @@ from sapo.artifacts.schema import Artifact, Part
 from sapo.runtime.errors import OtherRunError
 from sapo.runtime.outputs import write_json, write_jsonl
 
-Kind = Literal[
-    "chosen", "original"
-]  # a task is asked with the instruction it was trained with, or with its own
+# A task is prompted with the instruction it was trained with, or with its own
+Kind = Literal["chosen", "original"]
 TaskScores = dict[str, dict[str, float]]  # task -> metric -> mean over the test rows, percent
 
 
@@ -34,7 +36,7 @@ class Scores(Artifact):
 
 
 class RowScores(Artifact):
-    """A line: the score of every test row of a task after a stage, metric -> percent, in the order of test.jsonl.
+    """A line: the score of every test row of a task after a stage, metric -> percent, in test.jsonl's order.
 
     There is no line for `original` where both prompts are the same.
     """
@@ -65,7 +67,10 @@ def write_scores(stage: str, stages: Sequence[StageScores], rows: Sequence[RowSc
 
 
 def read_scores(stage: str, expected: Sequence[str]) -> list[StageScores]:
-    """The scores up to `stage`. Raises OtherRunError where they are not those of the stages `expected`, in their order."""
+    """The scores up to `stage`.
+
+    Raises OtherRunError where they are not those of the stages `expected`, in their order.
+    """
     path = scores_path(stage)
     stages = Scores.read(path).stages
     if (found := [one.stage for one in stages]) != list(expected):

@@ -112,7 +112,8 @@ def check_example(row: Any, labels: list[str], where: str) -> Example:
         raise DataError(f"{where}: label {row['label']!r:.80} is none of {', '.join(labels)}")
     if len(row["label"]) > LONGEST_LABEL:
         raise DataError(
-            f"{where}: 'label' has {len(row['label'])} characters, at most {LONGEST_LABEL} can be used: shorten it"
+            f"{where}: 'label' has {len(row['label'])} characters, "
+            f"at most {LONGEST_LABEL} can be used: shorten it"
         )
     return Example(row["sentence"].strip(), row["label"].strip())
 

@@ -1,6 +1,7 @@
-"""Paraphrases from a language model behind any OpenAI-compatible endpoint, each one checked before it is kept.
+"""Paraphrases from a language model behind any OpenAI-compatible endpoint, each checked before it is kept.
 
-Key and address come from the environment alone (OPENAI_API_KEY, OPENAI_BASE_URL) and are never written anywhere.
+Key and address come from the environment alone (OPENAI_API_KEY, OPENAI_BASE_URL) and are never written
+anywhere.
 """
 
 import os
@@ -32,25 +33,24 @@ if TYPE_CHECKING:
     from sapo.config import Paraphrase
 
 TRIES = 5  # questions for one candidate before it is given up
-RETRIES, TIMEOUT = (
-    4,
-    600.0,
-)  # the client's own: repeats of a request that got no answer, seconds for one (a local model is slow)
+# The client's own: repeats of a request that got no answer, seconds for one (a local model is slow)
+RETRIES, TIMEOUT = 4, 600.0
 THINKING = re.compile(r"\A.*</think>", re.DOTALL)  # some servers send it without its opening tag
 QUOTES = {'"': '"', "\u201c": "\u201d", "\u300c": "\u300d"}
 
 
 def from_api(task: Task, settings: "Paraphrase") -> tuple[list[str], Asked]:
-    """`settings.count` paraphrases, and how they came to be: model, temperature, questions asked, answers rejected and why.
+    """`settings.count` paraphrases, and how they came to be.
 
-    Accepted ones are kept under the cache folder: neither a crash nor more rows nor a higher count pays for any twice.
-    Raises DataError without a key, for a request that the endpoint refuses, or when too few candidates pass the checks.
+    That is: model, temperature, questions asked, answers rejected and why. Accepted ones are kept under the
+    cache folder: neither a crash nor more rows nor a higher count pays for any twice. Raises DataError
+    without a key, for a request that the endpoint refuses, or when too few candidates pass the checks.
     """
     key = os.environ.get("OPENAI_API_KEY", "")
     if not key:
         raise DataError(
-            "paraphrase.source=api needs OPENAI_API_KEY in the environment (and OPENAI_BASE_URL for a server other than "
-            "OpenAI's; a local one takes any key); paraphrase.source=bank needs neither"
+            "paraphrase.source=api needs OPENAI_API_KEY in the environment (and OPENAI_BASE_URL for a server "
+            "other than OpenAI's; a local one takes any key); paraphrase.source=bank needs neither"
         )
     if not (key.isascii() and key.isprintable()) or " " in key:
         raise DataError("OPENAI_API_KEY holds characters that no key has (quotes or spaces from a paste?)")
@@ -63,9 +63,10 @@ def from_api(task: Task, settings: "Paraphrase") -> tuple[list[str], Asked]:
             f"  {count} x {reason}" for reason, count in Counter(collection.rejected).most_common(8)
         )
         raise DataError(
-            f"{task.name}: {settings.model} gave {settings.count - len(missing)} of {settings.count} usable paraphrases in "
-            f"{collection.asked} answers. Rejected:\n{reasons}\n"
-            "Those accepted are kept: run again for the rest, choose another paraphrase.model, or lower paraphrase.count"
+            f"{task.name}: {settings.model} gave {settings.count - len(missing)} of {settings.count} usable "
+            f"paraphrases in {collection.asked} answers. Rejected:\n{reasons}\n"
+            "Those accepted are kept: run again for the rest, choose another paraphrase.model, "
+            "or lower paraphrase.count"
         )
     chosen = [collection.accepted[slot] for slot in range(settings.count)]
     rejected = Counter(reason for one in chosen for reason in one["rejected"])
@@ -89,7 +90,10 @@ def _check_address(url: str) -> None:
 
 
 def _store(task: Task, settings: "Paraphrase") -> Path:
-    """Where accepted candidates wait: one folder for each instruction, labels, model, temperature, endpoint and request text."""
+    """Where accepted candidates wait.
+
+    One folder for each instruction, labels, model, temperature, endpoint and request text.
+    """
     endpoint = os.environ.get("OPENAI_BASE_URL", "")
     asked = [request_text(task, 0, 0), task.name, settings.model, settings.temperature, endpoint]
     return cache_folder() / "paraphrases" / sha256_json(asked)
@@ -97,7 +101,7 @@ def _store(task: Task, settings: "Paraphrase") -> Path:
 
 @dataclass
 class _Collection:
-    """The candidates accepted so far, one a slot: its text, and why earlier answers for the slot were rejected.
+    """The candidates accepted so far, by slot: the text, and why earlier answers for it were rejected.
 
     Every method may be called from any thread.
     """
@@ -201,8 +205,9 @@ def _ask_for_one(client: "OpenAI", collection: _Collection, slot: int, bar: Any)
             status = getattr(error, "status_code", None)
             said = masked(f"{f'status {status}: ' if status else ''}{error.message}")
             raise DataError(
-                f"{collection.task.name}: no answer from the endpoint ({said:.400}). Check OPENAI_API_KEY, OPENAI_BASE_URL "
-                f"and paraphrase.model = {settings.model}, then run again: the {len(collection.accepted)} accepted are kept"
+                f"{collection.task.name}: no answer from the endpoint ({said:.400}). Check OPENAI_API_KEY, "
+                f"OPENAI_BASE_URL and paraphrase.model = {settings.model}, then run again: "
+                f"the {len(collection.accepted)} accepted are kept"
             ) from None
         if not reasons:
             bar.update()
@@ -212,7 +217,7 @@ def _ask_for_one(client: "OpenAI", collection: _Collection, slot: int, bar: Any)
 
 
 def answer_text(answer: Any) -> str | None:
-    """The paraphrase in a chat completion, without a reasoning block or quotes around it; None where it is missing or cut off."""
+    """The paraphrase in a chat completion, without reasoning block or quotes; None if missing or cut off."""
     try:  # the client does not check what a server sends
         text, ending = answer.choices[0].message.content, answer.choices[0].finish_reason
     except (AttributeError, IndexError, KeyError, TypeError):

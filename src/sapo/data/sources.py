@@ -8,7 +8,7 @@ EMBEDDED = Path(__file__).parent / "tasks"
 
 
 def known_tasks(source: str) -> set[str]:
-    """The names that a sequence of this source may use; empty for `folder`, where they are found when it is read."""
+    """The names that a sequence of this source may use; empty for `folder`, which is read later."""
     if source == "embedded":
         return {path.stem for path in EMBEDDED.glob("*.yaml")}
     return set(task_folders()) if source == "catalog" else set()

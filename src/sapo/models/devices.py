@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def device() -> torch.device:
-    """The accelerator of this process, else the processor. With several processes the first call joins them."""
+    """This process's accelerator, else the processor. With several processes the first call joins them."""
     if process_count() == 1:
         return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     from accelerate import PartialState
@@ -32,10 +32,11 @@ def sum_over_processes(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def shard(model: "PreTrainedModel | PeftModel") -> None:
-    """Spread the frozen weights over the processes (FSDP2, layer by layer); trainable ones stay whole in each of them.
+    """Spread the frozen weights over the processes (FSDP2, by layer); trainable ones stay whole in each.
 
-    The weights are to be on the processor: each layer is moved to the device as it is divided. Every process must then run
-    the same number of forward passes, since each pass gathers the weights from all of them. Raises DataError for one process.
+    The weights are to be on the processor: each layer is moved to the device as it is divided. Every process
+    must then run the same number of forward passes, since each pass gathers the weights from all of them.
+    Raises DataError for one process.
     """
     if process_count() == 1:
         raise DataError("launch.shard needs several processes: see conf/launch/fsdp.yaml")
@@ -53,7 +54,7 @@ def shard(model: "PreTrainedModel | PeftModel") -> None:
 
 
 def decoder_layers(model: "PreTrainedModel | PeftModel") -> list[torch.nn.Module]:
-    """The model's layers: the list of modules that is as long as its configuration says. Raises DataError without one."""
+    """The model's layers: the module list as long as its configuration says. Raises DataError without one."""
     config: Any = model.config
     count = config.get_text_config().num_hidden_layers
     for module in model.modules():

@@ -1,4 +1,4 @@
-"""Loading the base model and its tokenizer from models/base, or from the folder or hub id that it refers to."""
+"""Loading the base model and its tokenizer from models/base, or from the folder or hub id it refers to."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,13 +16,8 @@ from sapo.runtime.outputs import STORAGE_ERRORS, storage_error
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-WANTED = [
-    "*.json",
-    "*.safetensors",
-    "*.jinja",
-    "*.txt",
-    "*.model",
-]  # of a hub model: never a pickle, never code
+# Of a hub model: never a pickle, never code
+WANTED = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
 
 
 def weights_folder(folder: Path = BASE_FOLDER) -> str:
@@ -47,7 +42,10 @@ def weights_folder(folder: Path = BASE_FOLDER) -> str:
 
 @contextmanager
 def named(what: str) -> Iterator[None]:
-    """Make whatever a library raises about a model's files a DataError that names them: its errors have no common base."""
+    """Turn whatever a library raises about a model's files into a DataError that names them.
+
+    The libraries' errors have no common base class.
+    """
     try:
         yield
     except DataError:
@@ -59,9 +57,10 @@ def named(what: str) -> Iterator[None]:
 
 
 def load_model(folder: Path, dtype: str, place: torch.device | None = None) -> "PreTrainedModel":
-    """The base model of models/base/ in `dtype`, in evaluation mode, at `place` (default: this process's accelerator, if any).
+    """The base model of models/base/ in `dtype`, in evaluation mode, at `place`.
 
-    Raises DataError for files that cannot be read or lack weights.
+    The default place is this process's accelerator, if any. Raises DataError for files that cannot be read or
+    lack weights.
     """
     from transformers import AutoModelForCausalLM
 

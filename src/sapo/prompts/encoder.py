@@ -1,4 +1,4 @@
-"""Prompts: the user turn, its chat rendering, its tokens. When one is too long the sentence is cut, nothing else."""
+"""Prompts: the user turn, its chat rendering, its tokens. If one is too long, only the sentence is cut."""
 
 import re
 from collections.abc import Sequence
@@ -15,23 +15,21 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 TEXT_HEADING = {"en": "Text:", "zh": "文本:"}
-SEEN = (
-    200_000,
-    64,
-)  # how many characters of a text are looked at: so many, or so many for each token that a prompt may have
+# How many characters of a text are looked at: so many, or so many for each token that a prompt may have
+SEEN = 200_000, 64
 SENTINEL = "\u2042USER\u2042"  # stands for the user's text while the chat template is taken apart
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Token ids of one prompt, and of its answer with the end-of-turn token (empty where an answer is to be generated)."""
+    """Token ids of one prompt, and of its answer with end of turn (empty where one is to be generated)."""
 
     prompt: list[int]
     answer: list[int]
 
 
 def user_turn(instruction: str, sentence: str, suffix: str, language: str) -> str:
-    """instruction, text and suffix, a blank line between them; an empty instruction or suffix leaves no gap."""
+    """instruction, text and suffix, blank lines between; an empty instruction or suffix leaves no gap."""
     parts = [instruction.strip(), f"{TEXT_HEADING[language]}\n{sentence.strip()}", suffix.strip()]
     return "\n\n".join(part for part in parts if part)
 
@@ -39,9 +37,10 @@ def user_turn(instruction: str, sentence: str, suffix: str, language: str) -> st
 class PromptEncoder:
     """Renders user turns with the tokenizer's own chat template and encodes them, bounded to `max_tokens`.
 
-    The template's part is encoded with its special tokens; the user's part never is, so that a text that happens to spell
-    one (`<|im_end|>`, `<s>`, `<think>`) stays text. The template's plain words next to it (`[INST] `) are encoded together
-    with it, so that a tokenizer that puts a space before a text puts none in between.
+    The template's part is encoded with its special tokens; the user's part never is, so that a text that
+    happens to spell one (`<|im_end|>`, `<s>`, `<think>`) stays text. The template's plain words next to it
+    (`[INST] `) are encoded together with it, so that a tokenizer that puts a space before a text puts none in
+    between.
     """
 
     def __init__(
@@ -62,9 +61,8 @@ class PromptEncoder:
             for token in added
             if not token.special and re.fullmatch("<.+>", token.content)
         ]
-        self._spelled = re.compile(
-            "|".join(words) or "(?!)"
-        )  # control words that the tokenizer would keep whole in any text
+        # Control words that the tokenizer would keep whole in any text
+        self._spelled = re.compile("|".join(words) or "(?!)")
         last = max((end for _, _, end in self._controls(opening)), default=0)
         first = min((start for _, start, _ in self._controls(closing)), default=len(closing))
         self._opening, self._closing = self._ids(opening[:last]), self._ids(closing[first:])
@@ -121,9 +119,8 @@ class PromptEncoder:
 
         Raises DataError when instruction and suffix alone exceed `max_tokens`.
         """
-        seen = max(
-            SEEN[0], SEEN[1] * self.max_tokens
-        )  # tokenising megabytes takes minutes, and what would fit is near the start
+        # Tokenising megabytes takes minutes, and what would fit is near the start
+        seen = max(SEEN[0], SEEN[1] * self.max_tokens)
         turns = self._turns(
             [user_turn(instruction, example.sentence[:seen], suffix, language) for example in examples]
         )
@@ -137,7 +134,7 @@ class PromptEncoder:
         return rows
 
     def _cut(self, instruction: str, suffix: str, language: str, sentence: str) -> list[int]:
-        """The longest user turn within the bound whose sentence is a beginning of `sentence`, cut between its tokens."""
+        """The longest user turn within the bound, `sentence` cut at its end between its tokens."""
         room = self.max_tokens - len(self._opening) - len(self._closing)
         options = {"add_special_tokens": False, "split_special_tokens": True, "return_offsets_mapping": True}
         ends = [end for _, end in self.tokenizer(sentence, **options)["offset_mapping"]]
@@ -147,9 +144,8 @@ class PromptEncoder:
             if len(turn) <= room:
                 return turn
             excess = max(1, len(turn) - room)
-            keep = (
-                keep - excess if keep > excess else keep // 2
-            )  # a word such as <think> is one token here, several in a turn
+            # A word such as <think> is one token here, several in a turn
+            keep = keep - excess if keep > excess else keep // 2
         raise DataError(
             f"prompt.max_tokens = {self.max_tokens} leaves no room for any text beside the instruction "
             f"{instruction[:60]!r}: raise it"

@@ -1,4 +1,4 @@
-"""Batches whose rows share their first tokens: the common instruction runs once, its keys and values serve all rows."""
+"""Batches whose rows share their first tokens: these run once, and their keys and values serve all rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,17 +15,16 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 IGNORED = -100
-Prefix = list[
-    tuple[Tensor, Tensor]
-]  # each layer's keys and values of the shared tokens, (1, heads, P, head size)
+# Each layer's keys and values of the shared tokens, (1, heads, P, head size)
+Prefix = list[tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """B rows behind a prefix of P tokens. What follows it is padded on the left to L, answers on their left to K.
+    """B rows behind a prefix of P tokens. The rest is padded on the left to L, answers on their left to K.
 
-    input_ids, position_ids: (B, L), without each answer's last token, which predicts nothing. attention_mask: (B, P + L).
-    labels: (B, K), IGNORED where padded; the last K input positions predict them.
+    input_ids, position_ids: (B, L), without each answer's last token, which predicts nothing.
+    attention_mask: (B, P + L). labels: (B, K), IGNORED where padded; the last K input positions predict them.
     """
 
     input_ids: Tensor
@@ -35,7 +34,7 @@ class Batch:
 
 
 def prefix_length(rows: Sequence[Encoded]) -> int:
-    """How many leading prompt tokens all rows share, leaving each row at least one prompt token of its own."""
+    """How many leading prompt tokens all rows share, leaving each row at least one of its own."""
     first, last = min(row.prompt for row in rows), max(row.prompt for row in rows)
     shortest = min(len(row.prompt) for row in rows) - 1
     for index in range(shortest):
@@ -59,16 +58,15 @@ def make_batch(rows: Sequence[Encoded], prefix: int, pad: int, device: str | tor
             [[IGNORED] * (answer_length - len(row.answer)) + row.answer for row in rows], dtype=torch.long
         ),
     }
-    pinned = (
-        torch.device(device).type == "cuda"
-    )  # from pinned memory a copy does not wait for the kernels before it
+    # From pinned memory a copy does not wait for the kernels before it
+    pinned = torch.device(device).type == "cuda"
     return Batch(
         **{n: (t.pin_memory() if pinned else t).to(device, non_blocking=pinned) for n, t in batch.items()}
     )
 
 
 def run_prefix(model: "PreTrainedModel", shared: Sequence[int]) -> Prefix | None:
-    """Keys and values of the shared tokens, None where there are none. Gradients flow where they are enabled."""
+    """Keys and values of the shared tokens, None where there are none. Gradients flow where enabled."""
     if not shared:
         return None
     output = model(
@@ -83,7 +81,10 @@ def detached(prefix: Prefix) -> Prefix:
 
 
 def backward_through(prefix: Prefix, leaves: Prefix) -> None:
-    """Hand the gradients that `detached(prefix)` has collected on to what the prefix was computed from, in one pass."""
+    """Pass the gradients that `detached(prefix)` has collected on to what the prefix was computed from.
+
+    One backward pass serves them all.
+    """
     pairs = zip(chain.from_iterable(prefix), chain.from_iterable(leaves), strict=True)
     used = [(tensor, leaf.grad) for tensor, leaf in pairs if tensor.requires_grad and leaf.grad is not None]
     if used:
@@ -100,14 +101,17 @@ def expand(prefix: Prefix | None, rows: int) -> DynamicCache | None:
 
 
 def last_positions(input_ids: Tensor, count: int) -> Tensor:
-    """The last positions by number: picked so, they lie in one piece of memory, and the output layer's weights are read once
-    instead of once a row."""
+    """The last positions by number.
+
+    Selected this way they lie in one piece of memory, and the output layer's weights are read once instead of
+    once a row.
+    """
     length = input_ids.shape[1]
     return torch.arange(length - count, length, device=input_ids.device)
 
 
 def answer_logits(model: "PreTrainedModel", batch: Batch, prefix: Prefix | None) -> Tensor:
-    """Logits in float32 that predict the answers' tokens, (B, K, vocabulary); nothing is computed for other positions."""
+    """Float32 logits that predict the answers' tokens, (B, K, vocabulary), and none for other positions."""
     logits: Tensor = model(
         input_ids=batch.input_ids,
         attention_mask=batch.attention_mask,

@@ -1,1 +1,1 @@
-"""What surrounds the work of a stage: its command line, errors, files, keys, and the watchdog. No result depends on it."""
+"""What surrounds a stage's work: command line, errors, files, keys, watchdog. No result depends on it."""

@@ -18,9 +18,10 @@ def cache_folder() -> Path:
 
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """Wait until no other process makes `path`, and keep others waiting; the lock ends with this process, however it ends.
+    """Wait until no other process makes `path`, and keep others waiting; the lock ends with this process.
 
-    Whoever made `path` meanwhile leaves nothing to do: look again inside the block.
+    A killed process leaves no lock. Whoever made `path` meanwhile leaves nothing to do: look again inside the
+    block.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path.with_name(f".{path.name}.lock"))

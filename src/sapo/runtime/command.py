@@ -1,4 +1,4 @@
-"""What every stage script has around its work: its arguments, the watchdog, quiet libraries, one clear line for an error."""
+"""What every stage script has around its work: arguments, watchdog, quiet libraries, one-line errors."""
 
 import argparse
 import errno
@@ -25,10 +25,11 @@ REMAKE_ALL = "`dvc repro -f` makes all of them anew"
 
 
 def run(work: Callable[..., None], keys: Collection[str] = ()) -> None:
-    """Call `work` with the command line's arguments; end with exit status 1 and one line on unusable input or a full disk.
+    """Call `work` with the command line's arguments.
 
-    `keys`: the environment variables with keys or tokens that the work needs; others are taken away before it begins.
-    The environment variable SAPO_TRACEBACK=1 shows where in the code an error was, too.
+    Unusable input or a full disk ends it with exit status 1 and one line. `keys`: the environment variables
+    with keys or tokens that the work needs; others are taken away before it begins. The environment variable
+    SAPO_TRACEBACK=1 shows where in the code an error was, too.
     """
     end_with_starters()  # first: what a stage imports takes seconds in which DVC may be killed
     forget_keys(keys)
@@ -74,6 +75,6 @@ def about_storage(error: OSError) -> str:
 
 
 def one_line(text: str) -> str:
-    """The text's lines behind one another, with a semicolon where no punctuation ends one; other control characters escaped."""
+    """The text's lines joined, with a semicolon where no punctuation ends one; control characters escaped."""
     line = re.sub(r"([:;,.]?)\s*[\r\n]\s*", lambda ending: f"{ending[1] or ';'} ", text.strip())
     return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in line)

@@ -1,4 +1,4 @@
-"""Errors that end a stage with one line. The command line adds what to do about those of the pipeline's own files."""
+"""Errors that end a stage with one line. For the pipeline's own files the command line adds advice."""
 
 
 class DataError(Exception):

@@ -16,7 +16,8 @@ from sapo.runtime.errors import DataError
 def read_text(path: str | Path, missing: str = "") -> str:
     """The content of a UTF-8 file, without a byte order mark.
 
-    Raises DataError that names the file when it is missing (then with `missing`, what to do), a folder, or no such text.
+    Raises DataError that names the file when it is missing (then with `missing`, what to do), a folder, or no
+    such text.
     """
     try:
         text = Path(path).read_bytes().decode("utf-8-sig")
@@ -36,7 +37,8 @@ def read_text(path: str | Path, missing: str = "") -> str:
 def read_json(path: str | Path, finite: bool = True, missing: str = "") -> Any:
     """The content of a JSON file. Raises DataError that names the file when it is missing or not JSON.
 
-    A key that stands twice in one object is refused; so are NaN and numbers out of range, unless `finite` is False.
+    A key that stands twice in one object is refused; so are NaN and numbers out of range, unless `finite` is
+    False.
     """
     return parse_json(read_text(path, missing), str(path), finite)
 
@@ -52,7 +54,7 @@ def parse_json(text: str, where: str, finite: bool = True) -> Any:
 
 
 def read_yaml(path: str | Path, missing: str = "") -> Any:
-    """The content of a YAML 1.2 file. Raises DataError that names file and line; a key that stands twice is refused."""
+    """The content of a YAML 1.2 file. Raises DataError that names file and line, also for a repeated key."""
     return parse_yaml(read_text(path, missing), str(path))
 
 
@@ -84,7 +86,7 @@ def _in_range(written: str) -> float:
 
 
 def read_jsonl(path: str | Path, missing: str = "") -> Iterator[Any]:
-    """The content of each line of a JSONL file. Raises DataError that names file and line for one that is not JSON."""
+    """The content of each line of a JSONL file. Raises DataError that names file and line of one not JSON."""
     path = Path(path)
     if not path.is_file():
         raise DataError(

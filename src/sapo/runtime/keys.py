@@ -1,4 +1,4 @@
-"""Keys and tokens come from the environment alone: which stage keeps them, and texts and processes without them."""
+"""Keys and tokens come from the environment alone: which stage keeps them, and what goes without."""
 
 import os
 from collections.abc import Collection
@@ -20,7 +20,7 @@ def without_keys() -> dict[str, str]:
 
 
 def masked(text: str, *more: str | None) -> str:
-    """The text with the secrets of the environment, and `more`, as ***: what a server says may repeat them."""
+    """The text with the environment's secrets, and `more`, as ***: a server's answers may repeat them."""
     for secret in sorted(
         {os.environ.get(name, "") for name in (*OPENAI, *HUB)} | {one or "" for one in more}, key=len
     )[::-1]:

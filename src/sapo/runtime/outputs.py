@@ -30,7 +30,7 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:
-    """Write a file through a temporary neighbour and one rename. What a killed writer of the same file left is removed."""
+    """Write a file through a temporary neighbour and one rename; remove what a killed writer of it left."""
     path = Path(path)
     with told_where(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,9 +38,8 @@ def write_bytes(path: str | Path, content: bytes) -> None:
             of_writer = re.fullmatch(rf"{re.escape(path.name)}\.(\d+)-\d+\.partial", neighbour.name)
             if of_writer and not psutil.pid_exists(int(of_writer[1])):
                 neighbour.unlink(missing_ok=True)
-        partial = path.with_name(
-            f"{path.name}.{os.getpid()}-{threading.get_ident()}.partial"
-        )  # two writers do not share one
+        # A name that no two writers share
+        partial = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
         try:
             partial.write_bytes(content)
             os.replace(partial, path)
@@ -55,7 +54,7 @@ def write_jsonl(path: str | Path, rows: Iterable[dict[str, Any]]) -> None:
 
 @contextmanager
 def told_where(path: str | Path) -> Iterator[None]:
-    """Give an error of the file system the path that was being written, where Python or a library does not tell it.
+    """Give a file system error the path that was being written, where Python or a library does not tell it.
 
     A full disk raises OSError without a path in Python, and errors of their own in safetensors and torch.
     """

@@ -1,4 +1,4 @@
-"""Several processes at one stage (`accelerate launch`): which one this is, and where they wait for each other."""
+"""Several processes in one stage (`accelerate launch`): which one this is, and waiting for each other."""
 
 import os
 

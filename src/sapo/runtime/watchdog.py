@@ -1,4 +1,4 @@
-"""A stage ends with what started it: an orphan of a killed DVC would write the same outputs as its next run."""
+"""A stage ends with what started it: an orphan of a killed DVC would write the next run's outputs."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ PAUSE = 0.2  # seconds between two looks; a new `dvc repro` needs more than that
 
 
 def starters() -> list[psutil.Process]:
-    """The processes between this one and DVC, and DVC itself: the nearest one that does not have DVC's mark on its stages.
+    """The processes between this one and DVC, and DVC itself, the nearest one without DVC's mark on stages.
 
     A shell or `accelerate launch` may stand between. Empty where no DVC started this process.
     """
@@ -49,7 +49,7 @@ def inherited(process: psutil.Process) -> bool:
 
 
 def end_with_starters() -> None:
-    """From now on, kill this process as soon as one of its starters has ended; at once where that has happened already."""
+    """From now on, kill this process as soon as one of its starters has ended, even if that was before."""
     chain = starters()
     if not chain:
         return

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class RowLosses:
-    """The losses of a task's rows under one prompt, measured when they are asked for; the shared prefix runs once.
+    """The losses of a task's rows under one prompt, measured when asked for; the shared prefix runs once.
 
     `batch_tokens` bounds the padded tokens that run at a time.
     """
@@ -35,10 +35,10 @@ class RowLosses:
 
     @torch.no_grad()
     def __call__(self, indices: Sequence[int]) -> list[float]:
-        """The negative log likelihood (nats) of each of these rows' answers, end of turn included, summed over its tokens.
+        """The negative log likelihood (nats) of each row's answer, end of turn included, summed over tokens.
 
-        Exact: the same to rounding for any batch_tokens, order and number of processes. Raises DataError for one that is
-        not finite.
+        Exact: the same to rounding for any batch_tokens, order and number of processes. Raises DataError for
+        one that is not finite.
         """
         measured: list[tuple[list[int], torch.Tensor]] = []
         for batch, counts in my_batches(self.rows, indices, self.prefix, 0, self.batch_tokens, self.lockstep):
@@ -48,9 +48,8 @@ class RowLosses:
             found = answer_losses(answer_logits(self.model, tensors, self.cache), tensors.labels)
             if counts:
                 measured.append((batch, found))
-        losses = torch.zeros(
-            len(self.rows), dtype=torch.float64
-        )  # on the processor: not every accelerator has float64
+        # On the processor: not every accelerator has float64
+        losses = torch.zeros(len(self.rows), dtype=torch.float64)
         for batch, found in measured:  # read when all is under way: each reading waits for the device
             losses[batch] = found.cpu().double()
         if process_count() > 1:

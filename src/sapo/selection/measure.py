@@ -27,10 +27,10 @@ def measure(
     settings: "Selection",
     kind: str,
 ) -> tuple[int, list[Candidate]]:
-    """The best candidate's number, and each one's mean loss (nats a token) over the rows that it was measured on.
+    """The best candidate's number, and each one's mean loss (nats a token) over the rows it was measured on.
 
-    Every answer token weighs the same, the end of turn included. texts: instructions, the original first. The rows are the
-    task's first `settings.rows` training rows; kind: which search, see sapo.selection.search.
+    Every answer token weighs the same, the end of turn included. texts: instructions, the original first. The
+    rows are the task's first `settings.rows` training rows; kind: which search, see sapo.selection.search.
     """
     examples = task.train[: settings.rows]
     tokens: list[int] = []  # of each row's answer: the same under every candidate

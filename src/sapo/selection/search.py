@@ -1,21 +1,22 @@
-"""Which candidate has the lowest loss, from few row evaluations: exhaustive, bounded (exact) and race (approximate)."""
+"""Which candidate has the lowest loss, from few row evaluations.
+
+The ways: exhaustive, bounded (exact) and race (approximate).
+"""
 
 import math
 from collections.abc import Callable, Sequence
 from statistics import NormalDist, fmean, variance
 
-RowLosses = Callable[
-    [Sequence[int]], list[float]
-]  # row numbers -> each row's loss (nats, summed over its answer's tokens)
+# Row numbers -> each row's loss (nats, summed over its answer's tokens)
+RowLosses = Callable[[Sequence[int]], list[float]]
 FIRST = 16  # rows that every candidate is measured on before any is dropped
 GROWTH = 1.5  # from one round of a race to the next
-BUDGET = (
-    1 / 3
-)  # of all row evaluations, what a race aims at: beyond it, the worse half of the candidates goes
+# Of all row evaluations, what a race aims at: beyond it, the worse half of the candidates goes
+BUDGET = 1 / 3
 
 
 class Measured:
-    """One candidate's row losses so far: each row is measured once, in the order in which rows are asked for."""
+    """One candidate's row losses so far: each row is measured once, in the order of the requests."""
 
     def __init__(self, number: int, row_losses: RowLosses) -> None:
         self.number, self.row_losses = number, row_losses
@@ -27,7 +28,7 @@ class Measured:
             self.losses.update(zip(missing, self.row_losses(missing), strict=True))
 
     def order(self, rows: Sequence[int]) -> tuple[float, int]:
-        """What sorts candidates that were measured on these rows: the sum of their losses, then the earlier one."""
+        """The sort key of candidates measured on these rows: the sum of their losses, then their number."""
         return math.fsum(self.losses[row] for row in rows), self.number
 
 
@@ -38,11 +39,11 @@ def search(
 
     Candidate 0 is the original: it is always measured on all rows, and wins ties.
 
-    `exhaustive` measures all rows of all candidates. `bounded` is exact too: a loss is never negative, so a candidate whose
-    running sum exceeds the best full sum is dropped; the original's hardest rows come first. `race` drops a candidate when
-    its paired differences to the leader, on the rows that both were measured on, exceed 0 with `confidence` (over all
-    decisions of the race together), and halves the field by its means where that leaves more than a third of the work.
-    Raises KeyError for another kind.
+    `exhaustive` measures all rows of all candidates. `bounded` is exact too: a loss is never negative, so a
+    candidate whose running sum exceeds the best full sum is dropped; the original's hardest rows come first.
+    `race` drops a candidate when its paired differences to the leader, on the rows that both were measured
+    on, exceed 0 with `confidence` (over all decisions of the race together), and halves the field by its
+    means where that leaves more than a third of the work. Raises KeyError for another kind.
     """
     measured = [Measured(number, row_losses) for number, row_losses in enumerate(candidates)]
     measured[0].measure(range(rows))
@@ -58,7 +59,7 @@ def _exhaustive(measured: Sequence[Measured], rows: int, _: float) -> Measured:
 
 
 def _bounded(measured: Sequence[Measured], rows: int, _: float) -> Measured:
-    """All candidates' first rows, then each one's others, the lowest running sum first, up to the best full sum."""
+    """All candidates' first rows, then their others, the lowest running sum first, up to the best total."""
     best, *others = measured
     hardest = sorted(range(rows), key=best.losses.__getitem__, reverse=True)
     for one in others:
@@ -78,9 +79,8 @@ def _race(measured: Sequence[Measured], rows: int, confidence: float) -> Measure
     """All candidates on the same growing set of rows, until one is left or all rows are measured."""
     order = _spread(measured[0].losses)
     rounds = math.ceil(math.log(max(rows / FIRST, 1), GROWTH)) + 1
-    z = NormalDist().inv_cdf(
-        1 - (1 - confidence) / (len(measured) * rounds)
-    )  # Bonferroni: one decision a candidate a round
+    # Bonferroni: one decision a candidate a round
+    z = NormalDist().inv_cdf(1 - (1 - confidence) / (len(measured) * rounds))
     running, seen = list(measured), min(FIRST, rows)
     while True:
         for candidate in running:
@@ -99,7 +99,10 @@ def _race(measured: Sequence[Measured], rows: int, confidence: float) -> Measure
 
 
 def _worse(one: Measured, leader: Measured, common: Sequence[int], rows: int, z: float) -> bool:
-    """Whether the mean difference on all `rows` rows is above 0, judged from the common ones (drawn without replacement)."""
+    """Whether the mean difference on all `rows` rows is above 0, judged from the common ones.
+
+    These are drawn without replacement.
+    """
     differences = [one.losses[row] - leader.losses[row] for row in common]
     mean, count = fmean(differences), len(common)
     error = math.sqrt(variance(differences, mean) / count * (1 - count / rows))
@@ -107,7 +110,10 @@ def _worse(one: Measured, leader: Measured, common: Sequence[int], rows: int, z:
 
 
 def _affordable(measured: Sequence[Measured], running: Sequence[Measured], seen: int, rows: int) -> bool:
-    """Whether the running candidates can go on: to the end, or to `seen` rows within that round's share of the budget."""
+    """Whether running candidates can go on: to the end, or to `seen` rows within the round's work.
+
+    Each round has its share of the budget.
+    """
     used = sum(len(one.losses) for one in measured)
     budget = BUDGET * len(measured) * rows
     to_the_end = sum(rows - len(one.losses) for one in running)

@@ -1,17 +1,16 @@
-"""Which candidate a task is trained with. A selector is a function here, registered under the name that methods use."""
+"""Which candidate a task is trained with: selector functions, registered under the names that methods use."""
 
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-Choose = Callable[
-    [Sequence[float], int, int], int
-]  # each candidate's loss, the best one's number, the seed -> a number
+# Each candidate's loss, the best one's number, the seed -> a number
+Choose = Callable[[Sequence[float], int, int], int]
 
 
 @dataclass(frozen=True)
 class Selector:
-    """choose: candidate 0 is the original. every_loss: needs all candidates' losses, so none may be dropped by a search."""
+    """choose: candidate 0 is the original. every_loss: all losses are needed, so no search may drop any."""
 
     choose: Choose
     every_loss: bool

@@ -1,1 +1,4 @@
-"""One task's training. Apart from the rest, so that a change here leaves zero-shot, selection and answers as they are."""
+"""One task's training.
+
+It is apart from the rest, so that a change here leaves zero-shot, selection and answers as they are.
+"""

@@ -4,7 +4,7 @@ import re
 
 import yaml
 
-from sapo.artifacts.lineage import Lineage
+from sapo.artifacts.lineage import LINEAGE, Lineage
 
 MARKS = re.compile(r"([\\`*\[\]<>&|])")  # what a Markdown renderer would take for more than text
 
@@ -25,7 +25,7 @@ def _block(text: str) -> str:
 
 
 def model_card(lineage: Lineage) -> str:
-    """A card in the Hugging Face format: what was learned, in which order, under which prompt, and how to load it."""
+    """A Hugging Face model card: what was learned, in which order, under which prompt, and how to load it."""
     base, tasks = lineage.base, lineage.tasks
     about = {"base_model": base.id, "library_name": "peft", "tags": ["lora", "continual-learning"]}
     header = yaml.safe_dump(about, sort_keys=False, default_flow_style=None, allow_unicode=True, width=1000)
@@ -40,12 +40,14 @@ def model_card(lineage: Lineage) -> str:
 
 # {_plain(base.name)} after {len(tasks)} of the tasks of {sequence}, method {method}
 
-A LoRA adapter for {_plain(base.id)}{revision}. It holds one block of rank {lineage.lora.r} a task, in the order below,
+A LoRA adapter for {_plain(base.id)}{revision}. It holds one block of rank {lineage.lora.r} a task, \
+in the order below,
 each learned while the earlier ones were frozen and active. Stock PEFT loads it:
 
     model = PeftModel.from_pretrained(base_model, "this folder")
 
-The base weights have the fingerprint `{base.fingerprint}`; `lineage.json` records every setting, prompt and training step.
+The base weights have the fingerprint `{base.fingerprint}`; `{LINEAGE}` records every setting, \
+prompt and training step.
 
 ## Tasks and the instruction each was trained with
 

@@ -1,4 +1,4 @@
-"""Checkpoints of one task's training, in safetensors and JSON: a training that was killed goes on to the same bits.
+"""Checkpoints of one task's training, in safetensors and JSON: a killed training goes on to the same bits.
 
 A checkpoint is a folder checkpoint-STEP, and whole when it holds the file WHOLE, which is written last.
 """
@@ -8,10 +8,12 @@ from pathlib import Path
 
 import torch
 from pydantic import TypeAdapter
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sapo.artifacts.lineage import Step
+from sapo.runtime.errors import DataError
 from sapo.runtime.files import read_json
 from sapo.runtime.outputs import told_where, write_json, write_text
 from sapo.runtime.processes import is_main, process_index, wait_for_all
@@ -29,7 +31,7 @@ class Checkpoints:
         self.folder, self.parameters, self.optimizer = folder, parameters, optimizer
 
     def save(self, history: list[Step]) -> None:
-        """Write one after the last step of `history`; when every process has written its part, the one before goes."""
+        """Write one after the last step of `history`; when all processes have done so, the older one goes."""
         place = self.folder / f"checkpoint-{len(history)}"
         with told_where(self.folder):
             place.mkdir(parents=True, exist_ok=True)
@@ -53,10 +55,19 @@ class Checkpoints:
                 last_checkpoint(self.folder)
 
     def load(self) -> list[Step]:
-        """Put everything back as the last whole checkpoint has it, and give its history; without one, an empty history."""
+        """Put everything back as the last whole checkpoint has it, and give its history; empty without one.
+
+        Raises DataError that names a damaged checkpoint.
+        """
         place = last_checkpoint(self.folder)
         if place is None:
             return []
+        try:
+            return self._restore(place)
+        except (SafetensorError, KeyError, RuntimeError, ValueError, OSError, DataError) as error:
+            raise DataError(f"{place} is damaged ({error!r:.200}): delete it and run again") from error
+
+    def _restore(self, place: Path) -> list[Step]:
         tensors = load_file(place / STATE)
         for name, parameter in self.parameters.items():
             parameter.data.copy_(tensors.pop(f"weight {name}"))

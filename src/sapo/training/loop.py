@@ -1,7 +1,7 @@
 """Training one task's LoRA: loss on answer tokens behind a shared prefix, plus O-LoRA's term.
 
-A loop of our own, because a step's rows run in batches bounded in tokens whose common prefix is computed once, with
-gradients. Optimiser, schedule and clipping are those of torch and transformers.
+A loop of our own, because a step's rows run in batches bounded in tokens whose common prefix is computed
+once, with gradients. Optimiser, schedule and clipping are those of torch and transformers.
 """
 
 import logging
@@ -61,8 +61,9 @@ def train_task(
 ) -> Trained:
     """Train the new LoRA in place, from the last checkpoint in `checkpoints` where there is one.
 
-    earlier_a: see `orthogonal_penalty`; without any, or with weight 0, there is no such term. The caller removes
-    `checkpoints` when it has saved the result. Raises DataError for no rows or a loss that is not finite.
+    earlier_a: see `orthogonal_penalty`; without any, or with weight 0, there is no such term. The caller
+    removes `checkpoints` when it has saved the result. Raises DataError for no rows or a loss that is not
+    finite.
     """
     if not rows:
         raise DataError("a task needs at least one training row")
@@ -75,9 +76,8 @@ def train_task(
     steps = step_rows(len(rows), train.epochs, train.batch_size, seed)
     parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     optimizer = torch.optim.AdamW(parameters.values(), lr=train.learning_rate, weight_decay=0.0, fused=True)
-    warmup = (
-        math.ceil(len(steps) * train.warmup_ratio) if len(steps) > 1 else 0
-    )  # an only step at rate 0 would learn nothing
+    # An only step at rate 0 would learn nothing
+    warmup = math.ceil(len(steps) * train.warmup_ratio) if len(steps) > 1 else 0
     schedule: Any = get_scheduler("cosine", optimizer, num_warmup_steps=warmup, num_training_steps=len(steps))
     [factor] = schedule.lr_lambdas
     term = Orthogonal(model, earlier_a or {}, orthogonal_weight)
@@ -110,7 +110,8 @@ def train_task(
             sum_over_processes(loss)
         if not torch.isfinite(loss):
             raise DataError(
-                f"the training loss is {loss.item()} at step {step}: lower train.learning_rate, or use model.dtype=float32"
+                f"the training loss is {loss.item()} at step {step}: "
+                "lower train.learning_rate, or use model.dtype=float32"
             )
         norm = torch.nn.utils.clip_grad_norm_(parameters.values(), train.max_grad_norm)
         optimizer.step()
@@ -131,7 +132,10 @@ def train_task(
 
 
 def backward(model: PeftModel, rows: Sequence[Encoded], prefix: int, pad: int, batch_tokens: int) -> Tensor:
-    """Add the gradients of the rows' mean loss (nats a token over all their answers), this process's share of both."""
+    """Add this process's share of the gradients of the rows' mean loss, and return its share of the loss.
+
+    The mean is in nats a token over all their answers.
+    """
     tokens = sum(len(row.answer) for row in rows)
     lm: Any = model
     loss = torch.zeros((), device=lm.device)
@@ -184,8 +188,8 @@ def step_rows(rows: int, epochs: int, batch_size: int, seed: int) -> list[list[i
 def shared_prefix(rows: Sequence[Encoded], train: Train, sharded: bool) -> tuple[int, str]:
     """How many leading tokens run once a step for all of its rows, and the reason, for the log.
 
-    Shared where it saves tokens and can work. Gradients are the plain ones to rounding; with dropout, one draw on the
-    prefix serves all rows of a step.
+    Shared where it saves tokens and can work. Gradients are the plain ones to rounding; with dropout, one
+    draw on the prefix serves all rows of a step.
     """
     prefix, least = prefix_length(rows), min(train.batch_size, len(rows))
     if train.gradient_checkpointing:

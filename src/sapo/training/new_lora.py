@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def new_lora(model: "PreTrainedModel", lora: Lora, target_modules: Sequence[str], seed: int) -> PeftModel:
-    """The model, frozen, with one fresh LoRA on `target_modules`. Raises DataError when no module has such a name."""
+    """The frozen model with one fresh LoRA on `target_modules`. Raises DataError where no module matches."""
     config = LoraConfig(
         r=lora.r,
         lora_alpha=lora.alpha,
@@ -33,9 +33,10 @@ def new_lora(model: "PreTrainedModel", lora: Lora, target_modules: Sequence[str]
 
 
 def orthogonal_penalty(model: PeftModel, earlier_a: Mapping[str, Tensor]) -> Tensor:
-    """The sum over modules of |A_earlier @ A_new^T| (O-LoRA, Wang et al. 2023, arXiv 2310.14152, with the absolute value).
+    """The sum over modules of |A_earlier @ A_new^T|.
 
-    earlier_a: module name -> (earlier ranks, in), rows of all earlier tasks.
+    This is O-LoRA's term (Wang et al. 2023, arXiv 2310.14152), with the absolute value. earlier_a: module
+    name -> (earlier ranks, in), rows of all earlier tasks.
     """
     base: Any = model.get_base_model()
     terms = [

@@ -12,7 +12,7 @@ from parity import FOLDER, TOLERANCE, worked
 from sapo.analysis.answer_metrics import METRICS, Metric, exact_match, rouge_l, row_scores
 from sapo.runtime.errors import DataError
 
-# prediction, reference, ROUGE-L, exact match; ROUGE-L = 2PR / (P + R) of the longest common subsequence of stems
+# prediction, reference, ROUGE-L, exact match; ROUGE-L = 2PR / (P + R) of the longest common subsequence
 ANSWERS = [
     ("positive", "positive", 100.0, 100.0),
     ("Positive.", "positive", 100.0, 100.0),

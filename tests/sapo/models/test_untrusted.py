@@ -11,7 +11,6 @@ from typing import Any
 import jinja2
 import pytest
 import yaml
-from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
 from sapo.artifacts.base_model import read_base
@@ -220,7 +219,7 @@ def test_a_checkpoint_that_holds_a_pickle_does_not_run_it(
         shutil.copytree(tmp_path / "killed", folder)
         planted(folder / checkpoint.name / name)
         if name in READ - {WHOLE}:  # what is read there is no pickle
-            with pytest.raises((DataError, SafetensorError)):
+            with pytest.raises(DataError, match="is damaged"):
                 train(folder)
         else:
             assert train(folder) == 8

@@ -102,7 +102,7 @@ CASES = [
     Case("candidates of another task", "select_prompt mood",
          copied("data/paraphrases/echo.json", FOUND),
          r"data/paraphrases/mood\.json: the first of the candidates is not the instruction of mood",
-         "dvc repro paraphrase@mood"),
+         "paraphrase@mood`"),
     Case("no room for the text", "select_prompt mood", params(prompt__max_tokens=60),
          r"prompt\.max_tokens = 60 leaves no room.*raise it"),
 ]
