@@ -22,7 +22,8 @@ from transformers import PreTrainedModel
 from sapo.answers.greedy import generate
 from sapo.artifacts.task import Task
 from sapo.prompts.encoder import Encoded
-from sapo.training.loop import new_lora, train_task
+from sapo.training.loop import train_task
+from sapo.training.new_lora import new_lora
 
 Answers = list[list[int]]
 LIMITS = {"trained": 16, "long": 64}

@@ -23,12 +23,12 @@ from dvc.utils.hydra import compose_and_dump
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sapo.artifacts.task import Task
+from sapo.artifacts.versions import versions
 from sapo.config import Params, load_params
 from sapo.data.catalog_tasks import load_catalog_tasks
 from sapo.models.load import load_model, load_tokenizer
 from sapo.models.make import make_base
 from sapo.prompts.encoder import Encoded, PromptEncoder
-from sapo.runtime.command import versions
 from sapo.runtime.files import sha256_json
 from sapo.runtime.outputs import output_folder, write_json
 

@@ -24,10 +24,13 @@ from timing import alternate, in_child, peak_memory, summary
 from training import adapted, dataset, peer, peer_arguments
 from transformers import DataCollatorForSeq2Seq, PreTrainedModel, Trainer, TrainingArguments
 
+from sapo.artifacts.lineage import Lineage
 from sapo.config import Lora, Train
-from sapo.lora.stack import Adapter, fold
+from sapo.lora.current import fold
+from sapo.lora.stack import Adapter
 from sapo.prompts.encoder import Encoded
-from sapo.training.loop import new_lora, train_task
+from sapo.training.loop import train_task
+from sapo.training.new_lora import new_lora
 
 Work = Callable[[], list[float]]
 WEIGHTS = {"lora_inc": 0.0, "olora": 0.5}  # of the orthogonal term
@@ -42,7 +45,7 @@ def earlier_tasks(model: PreTrainedModel, lora: Lora, names: list[str], count: i
             rank, (out, inner) = count * lora.r, module.weight.shape  # type: ignore[union-attr, misc]
             a[name] = torch.randn(rank, inner, generator=generator) / inner**0.5
             b[name] = torch.randn(out, rank, generator=generator) * 1e-3
-    return Adapter(a, b, lora.alpha / lora.r, {})
+    return Adapter(a, b, count * lora.r, lora.alpha / lora.r, Lineage.model_construct(), names)
 
 
 def ours(setup: Setup, rows: list[Encoded], train: Train, task: int, weight: float) -> Work:
@@ -64,7 +67,7 @@ def ours(setup: Setup, rows: list[Encoded], train: Train, task: int, weight: flo
                 earlier_a=earlier.a if task > 1 else None,
                 orthogonal_weight=weight if task > 1 else 0.0,
             )
-        return [entry["loss"] for entry in trained.history]
+        return [step.loss for step in trained.history]
 
     return work
 

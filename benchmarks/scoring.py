@@ -27,15 +27,17 @@ from transformers.trainer_callback import PrinterCallback
 
 from sapo.candidates.bank import from_bank
 from sapo.prompts.encoder import Encoded
-from sapo.selection.loss import prompt_loss
+from sapo.selection.loss import RowLosses
 
 Losses = Callable[[], list[float]]  # of every candidate, in nats a token
 
 
 def ours(setup: Setup, model: PreTrainedModel, candidates: list[list[Encoded]], size: int) -> Losses:
-    return lambda: [
-        prompt_loss(model, rows, setup.pad, setup.params.selection.batch_tokens) for rows in candidates
-    ]
+    def loss(rows: list[Encoded]) -> float:
+        row_losses = RowLosses(model, rows, setup.pad, setup.params.selection.batch_tokens)
+        return sum(row_losses(range(len(rows)))) / sum(len(row.answer) for row in rows)
+
+    return lambda: [loss(rows) for rows in candidates]
 
 
 def ours_bfloat16(setup: Setup, model: PreTrainedModel, candidates: list[list[Encoded]], size: int) -> Losses:

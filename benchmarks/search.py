@@ -26,7 +26,8 @@ from sapo.runtime.files import read_json, sha256_json
 from sapo.runtime.outputs import write_json
 from sapo.selection.loss import RowLosses
 from sapo.selection.search import search
-from sapo.training.loop import new_lora, train_task
+from sapo.training.loop import train_task
+from sapo.training.new_lora import new_lora
 
 KINDS = ("exhaustive", "bounded", "race")
 Table = list[list[float]]  # candidate x row: loss in nats

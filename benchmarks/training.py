@@ -26,7 +26,8 @@ from transformers.trainer_callback import PrinterCallback
 
 from sapo.config import Train
 from sapo.prompts.encoder import Encoded
-from sapo.training.loop import new_lora, step_rows, train_task
+from sapo.training.loop import step_rows, train_task
+from sapo.training.new_lora import new_lora
 
 Work = Callable[[], list[float]]  # trains, and returns every step's loss
 
@@ -45,7 +46,7 @@ def ours(setup: Setup, rows: list[Encoded], train: Train) -> Work:
             trained = train_task(
                 model, rows, train=train, seed=setup.params.seed, pad=setup.pad, checkpoints=checkpoints
             )
-        return [entry["loss"] for entry in trained.history]
+        return [step.loss for step in trained.history]
 
     return work
 
