@@ -98,6 +98,8 @@ def differences(groups: list[Group], metric: str, kind: Kind) -> list[str]:
     for (cells, estimate), p in zip(rows, corrected, strict=True):
         table.append([*cells, _shown(estimate), _p(estimate.p), _p(p)])
     lines = [*_aligned(table), *dict.fromkeys(notes)]
+    if any("row scores are missing" in note for note in notes):
+        lines.append("`dvc pull` fetches the row scores of a run that was pushed; else run it again.")
     lines.append(f"Holm: corrected for the {sum(e.p == e.p for _, e in rows)} tests of this table.")
     return lines
 

@@ -1,4 +1,4 @@
-"""select, train and evaluate in two processes (gloo, on the processor), weights whole or sharded, as in one."""
+"""select, train and evaluate in two processes (gloo, no accelerator), weights whole or sharded, as in one."""
 
 import json
 import os

@@ -175,7 +175,7 @@ def difference(
     if common and len(pairs) == len(common):
         tests["test rows"] = rows_difference([one for one, _ in pairs], [other for _, other in pairs])[metric]
     elif common:
-        notes.append("row scores are missing (`dvc pull`, or run again): nothing over test rows.")
+        notes.append("row scores are missing: nothing over test rows.")
 
     def values(runs: Iterable[Run], name: str) -> list[float]:
         return [run.value(name, metric, kind) for run in runs]

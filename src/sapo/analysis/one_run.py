@@ -8,7 +8,7 @@ from sapo.artifacts.lineage import Learned, Lineage
 from sapo.artifacts.run_record import PromptText, Reading
 from sapo.artifacts.scores import StageScores
 from sapo.config import Params
-from sapo.runtime.errors import OtherRunError
+from sapo.runtime.errors import MixedRunsError, OtherRunError
 
 Fields = Mapping[str, Any]
 
@@ -23,7 +23,7 @@ def check_one_run(
     """Refuse scores that are not all of one run, and of the models that the lineage describes.
 
     stages: the base model's first, in the lineage's order. prompts: task -> what was chosen for it. adapter:
-    sha256 of the last model's weights. where: the file of the scores. Raises OtherRunError that names the
+    sha256 of the last model's weights. where: the file of the scores. Raises MixedRunsError that names the
     record and the field.
     """
     learned = lineage.tasks
@@ -70,7 +70,7 @@ def check_params(params: Params, lineage: Lineage) -> None:
 
 
 def _asked(entry: Learned, trained: bool) -> str:
-    """The hash of what a task is asked with: the prompt it was trained with, the original one before that."""
+    """The hash of a task's prompt: the one it was trained with, before that its own."""
     prompt = entry.prompt
     own = PromptText(instruction=entry.original, suffix=prompt.suffix, language=prompt.language)
     return entry.run.prompt if trained else own.sha256
@@ -81,7 +81,7 @@ def _expect(record: Fields, expected: Fields, name: str, whose: str) -> None:
     found = _flat(record)
     for field, value in _flat(expected).items():
         if field not in found or found[field] != value:
-            raise OtherRunError(f"{name}: {field} is not {whose}: they are of different runs")
+            raise MixedRunsError(f"{name}: {field} is not {whose}: they are of different runs")
 
 
 def _flat(record: Fields, prefix: str = "") -> dict[str, Any]:

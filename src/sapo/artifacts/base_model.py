@@ -1,6 +1,7 @@
 """models/base/base.json: which model the base is, and what its files are known by."""
 
 from pathlib import Path
+from typing import ClassVar
 
 from sapo.artifacts.schema import Artifact
 from sapo.config import WheelMember
@@ -15,6 +16,7 @@ class BaseModelAbout(Artifact):
     fingerprint: a hash of id, revision and weights, by which adapters and scores know their base model.
     """
 
+    STAGE: ClassVar[str | None] = "base_model"
     name: str
     source: str
     id: str

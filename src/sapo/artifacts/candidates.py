@@ -40,5 +40,8 @@ def read_candidates(task: Task) -> list[str]:
     path = candidates_path(task.name)
     found = Candidates.read(path).candidates
     if found[:1] != [task.instruction]:
-        raise OtherRunError(f"{path}: the first of the candidates is not the instruction of {task.name}")
+        raise OtherRunError(
+            f"{path}: the first of the candidates is not the instruction of {task.name}",
+            stage=f"paraphrase@{task.name}",
+        )
     return found

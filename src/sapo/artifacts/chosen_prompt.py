@@ -6,7 +6,7 @@ from pathlib import Path
 from sapo.artifacts.run_record import PromptText, SelectionRecord
 from sapo.artifacts.schema import Artifact, Part
 from sapo.artifacts.task import Task
-from sapo.runtime.errors import ArtifactError, OtherRunError
+from sapo.runtime.errors import ArtifactError, MixedRunsError, OtherRunError
 from sapo.runtime.files import sha256_file
 from sapo.runtime.outputs import write_json
 
@@ -82,11 +82,11 @@ def read_prompt(task: Task, after: str) -> ChosenPrompt:
 def read_selections(selections: Mapping[str, str]) -> dict[str, ChosenPrompt]:
     """The files with these sha256, by task.
 
-    Raises OtherRunError for a file that differs: the models were trained after another one.
+    Raises MixedRunsError for a file that differs: the models were trained after another one.
     """
     for task, sha256 in selections.items():
         if not prompt_path(task).is_file():
             raise ArtifactError(f"{prompt_path(task)} is missing")
         if prompt_sha256(task) != sha256:
-            raise OtherRunError(f"{prompt_path(task)} is not the selection that the model was trained after")
+            raise MixedRunsError(f"{prompt_path(task)} is not the selection that the model was trained after")
     return {task: ChosenPrompt.read(prompt_path(task)) for task in selections}

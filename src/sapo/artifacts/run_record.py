@@ -21,7 +21,7 @@ Settings = dict[str, JsonValue]  # a section of the settings without what change
 
 
 class PromptText(Part):
-    """What a task is asked with, beside a row's text."""
+    """A task's prompt, beside a row's text."""
 
     instruction: str
     suffix: str

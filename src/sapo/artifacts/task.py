@@ -3,11 +3,11 @@
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import JsonValue, field_validator
 
-from sapo.artifacts.schema import Artifact, Part
+from sapo.artifacts.schema import Artifact, Part, as_artifact
 from sapo.runtime.errors import ArtifactError, DataError
 from sapo.runtime.files import read_jsonl, sha256_file
 from sapo.runtime.outputs import write_json, write_jsonl
@@ -59,6 +59,8 @@ class Split(Part):
 
 class About(Artifact):
     """task.json: all of a Task but its rows; of these, how many there are and the sha256 of their files."""
+
+    STAGE: ClassVar[str | None] = "prepare"
 
     name: str
     instruction: str
@@ -136,13 +138,11 @@ def load_task(task: str | Path) -> Task:
     rows: dict[SplitName, list[Example]] = {}
     for split, recorded in about.splits.items():
         path = split_path(task, split)
-        try:
+        with as_artifact(About.STAGE):
             rows[split] = [
                 check_example(row, about.labels, f"{path}, line {n}")
                 for n, row in enumerate(read_jsonl(path), 1)
             ]
-        except DataError as error:
-            raise ArtifactError(str(error)) from None
         if recorded != Split(rows=len(rows[split]), sha256=sha256_file(path)):
-            raise ArtifactError(f"{path} is not the file that task.json records")
+            raise ArtifactError(f"{path} is not the file that task.json records", About.STAGE)
     return Task(**about.model_dump(exclude={"format", "splits"}), train=rows["train"], test=rows["test"])

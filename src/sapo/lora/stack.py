@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sapo.artifacts.lineage import WEIGHTS, Lineage, read_lineage
+from sapo.artifacts.schema import as_artifact, validated
 from sapo.config import Lora
 from sapo.runtime.errors import ArtifactError, DataError, OtherRunError
 from sapo.runtime.files import read_json
@@ -70,30 +71,27 @@ def load_adapter(folder: Path, base_fingerprint: str, tasks: Sequence[str] | Non
         {_module(key): t.float() for key, t in tensors.items() if f".{side}." in key}
         for side in ("lora_A", "lora_B")
     )
-    _check_tensors(folder / WEIGHTS, a, b, len(tensors), config.r)
+    _check_tensors(folder / WEIGHTS, a, b, tensors, config.r)
     return Adapter(a, b, config.r, config.lora_alpha / config.r, lineage, config.target_modules)
 
 
 def _peft_config(path: Path) -> PeftConfig:
-    try:
-        config = PeftConfig.model_validate(read_json(path))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise ArtifactError(f"{path}: {'.'.join(map(str, first['loc'])) or 'it'}: {first['msg']}") from None
-    except DataError as error:
-        raise ArtifactError(str(error)) from None
+    with as_artifact():
+        config = validated(PeftConfig, read_json(path), str(path))
     if config.r < 1 or not 0 < config.lora_alpha < math.inf:
         raise ArtifactError(f"{path}: r = {config.r} and lora_alpha = {config.lora_alpha} must be above 0")
     return config
 
 
 def _check_tensors(
-    path: Path, a: Mapping[str, Tensor], b: Mapping[str, Tensor], count: int, rank: int
+    path: Path, a: Mapping[str, Tensor], b: Mapping[str, Tensor], tensors: Mapping[str, Tensor], rank: int
 ) -> None:
-    """Refuse (ArtifactError) all but one finite A and B of `rank` per module; count: tensors in the file."""
-    if a.keys() != b.keys() or len(a) + len(b) != count or not a:
-        odd = sorted(a.keys() ^ b.keys()) or ["other tensors"]
+    """Refuse (ArtifactError) all but one finite A and B of `rank` per module; tensors: all of the file."""
+    others = [key for key in tensors if not (".lora_A." in key or ".lora_B." in key)]
+    if odd := [*sorted(a.keys() ^ b.keys()), *others]:
         raise ArtifactError(f"{path} must hold one A and one B of every module: see {', '.join(odd):.200}")
+    if not tensors:
+        raise ArtifactError(f"{path} holds no tensors")
     for name in a:
         if a[name].ndim != 2 or b[name].ndim != 2 or not len(a[name]) == b[name].shape[1] == rank:
             shapes = f"A {list(a[name].shape)}, B {list(b[name].shape)}"

@@ -16,12 +16,15 @@ import psutil
 
 from sapo.runtime import processes
 from sapo.runtime.cache import cache_folder
-from sapo.runtime.errors import ArtifactError, DataError, OtherRunError
+from sapo.runtime.errors import ArtifactError, DataError, MixedRunsError, OtherRunError
 from sapo.runtime.keys import forget_keys
 from sapo.runtime.watchdog import end_with_starters
 
-REMAKE = "run the stage that writes it (`dvc repro`), or fetch it (`dvc pull`)"
-REMAKE_ALL = "`dvc repro -f` makes all of them anew"
+ADVICE: dict[type[Exception], str] = {
+    ArtifactError: "run the stage that writes it (`dvc repro`), or fetch it (`dvc pull`)",
+    OtherRunError: "run `dvc repro`",
+    MixedRunsError: "`dvc repro -f` makes all of them anew",
+}
 
 
 def run(work: Callable[..., None], keys: Collection[str] = ()) -> None:
@@ -58,8 +61,8 @@ def with_advice(error: Exception) -> str:
     if isinstance(error, OSError):
         return f"{error}{about_storage(error)}"
     if isinstance(error, ArtifactError):
-        again = REMAKE_ALL if isinstance(error, OtherRunError) else REMAKE
-        return f"{error}; {f'`dvc repro -f {error.stage}` makes it anew' if error.stage else again}"
+        again = f"`dvc repro -f {error.stage}` makes it anew" if error.stage else ADVICE[type(error)]
+        return f"{error}; {again}"
     return str(error)
 
 

@@ -17,4 +17,8 @@ class ArtifactError(DataError):
 
 
 class OtherRunError(ArtifactError):
-    """Files of the pipeline that are whole, but not of one run."""
+    """A file of the pipeline that is whole, but of another run than what is asked for."""
+
+
+class MixedRunsError(OtherRunError):
+    """Files of the pipeline that are whole, but not of one run, without DVC seeing it."""

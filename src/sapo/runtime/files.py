@@ -37,7 +37,7 @@ def read_text(path: str | Path, missing: str = "") -> str:
 def read_json(path: str | Path, finite: bool = True, missing: str = "") -> Any:
     """The content of a JSON file. Raises DataError that names the file when it is missing or not JSON.
 
-    A key that stands twice in one object is refused; so are NaN and numbers out of range, unless `finite` is
+    A key that occurs twice in one object is refused; so are NaN and numbers out of range, unless `finite` is
     False.
     """
     return parse_json(read_text(path, missing), str(path), finite)
@@ -65,7 +65,8 @@ def parse_yaml(text: str, where: str) -> Any:
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-        raise DataError(f"{where} is not valid YAML: {place}{error.problem or error.context}") from error
+        problem = str(error.problem or error.context).partition(" with value")[0]
+        raise DataError(f"{where} is not valid YAML: {place}{problem}") from error
     except (YAMLError, ValueError, RecursionError) as error:
         raise DataError(f"{where} is not valid YAML: {error}") from error
 
@@ -74,7 +75,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     content = dict(pairs)
     if len(content) < len(pairs):
         keys = [key for key, _ in pairs]
-        raise ValueError(f"the key {max(keys, key=keys.count)!r:.80} stands twice in one object")
+        raise ValueError(f"the key {max(keys, key=keys.count)!r:.80} occurs twice in one object")
     return content
 
 
@@ -94,11 +95,11 @@ def read_jsonl(path: str | Path, missing: str = "") -> Iterator[Any]:
         )
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
-            where = f"{path}, line {number}:"
+            where = f"{path}, line {number}"
             try:
                 text = line.decode("utf-8")
             except UnicodeDecodeError as error:
-                raise DataError(f"{where} not UTF-8 text (see its byte {error.start})") from error
+                raise DataError(f"{where} is not UTF-8 text (see its byte {error.start})") from error
             yield parse_json(text, where)
 
 

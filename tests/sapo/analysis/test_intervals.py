@@ -75,7 +75,7 @@ def test_the_interval_of_a_mean_is_scipys_for_many_rows_and_wider_for_few() -> N
 
 @pytest.mark.parametrize("rows", [8, 20, 60])
 def test_the_interval_covers_the_truth_about_as_often_as_it_says(rows: int) -> None:
-    """Normal and right-or-wrong rows, 1000 samples each; plain percentiles of 8 normal rows would cover 88 %."""
+    """Normal and right-or-wrong rows, 1000 samples each; plain percentiles of 8 rows would cover 88 %."""
     random = np.random.default_rng(rows)
     samples = random.normal(50, 10, (1000, 2, rows))
     samples[:, 1] = 100.0 * (random.random((1000, rows)) < 0.5)
