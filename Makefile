@@ -11,11 +11,13 @@ repro: $(VENV)/.ready
 	python tools/recover.py
 	dvc repro
 
-test: $(VENV)/.ready-dev
-	python -m pytest
+PYTEST := OMP_NUM_THREADS=1 python -m pytest -n $(or $(WORKERS),2) --dist loadfile
+
+test: $(VENV)/.ready-dev  # WORKERS=4 where there are more cores; one thread each
+	$(PYTEST)
 
 test-all: $(VENV)/.ready-dev  # also what `make test` leaves out
-	python -m pytest -m ""
+	$(PYTEST) -m ""
 
 harness: $(VENV)/.ready-dev  # real servers and the queue at full size, stages killed at random; an hour or so
 	python -m pytest -m long

@@ -51,6 +51,7 @@ NESTED = "[" * 2_000  # deeper than any parser goes
 DROP = object()
 # What the command line advises about the pipeline's own files
 MADE = "; run the stage that writes it (`dvc repro`), or fetch it (`dvc pull`)"
+PREPARED, BASED = (f"; `dvc repro -f {stage}` makes it anew" for stage in ("prepare", "base_model"))
 REPRO = "`dvc repro"
 ANEW = "; `dvc repro -f` makes all of them anew"
 Change = Callable[[], Any]

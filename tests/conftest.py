@@ -1,6 +1,8 @@
 """The tiny model: random weights, real tokenizer and chat template; every test gets its own."""
 
+import os
 import re
+import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from filelock import FileLock
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from laboratory import REPOSITORY, copy_of, experiment, new_project
@@ -19,11 +22,11 @@ from sapo.prompts.encoder import Encoded, PromptEncoder
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """One line on what test_bad_inputs.py tried, and one on the known faults of tests/faults."""
+    """One line on the bad inputs that were tried, and one on the known faults of tests/faults."""
     passed, failed = (terminalreporter.stats.get(outcome, []) for outcome in ("passed", "failed"))
     found = Counter(dict(report.user_properties).get("input") for report in passed)
     refused, accepted = found["refused"], found["accepted"]
-    unclear = sum("test_bad_inputs.py" in report.nodeid for report in failed)
+    unclear = sum("stages/bad_inputs/" in report.nodeid for report in failed)
     if tried := refused + accepted + unclear:
         terminalreporter.write_line(
             f"inputs tried: {tried}; clear errors: {refused}; accepted as they should: {accepted}"
@@ -108,13 +111,45 @@ def rows(encoder: PromptEncoder, examples: list[Example]) -> list[Encoded]:
 @pytest.fixture(scope="session")
 def tiny_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository after a run of the default method, on the tiny model and two tasks; not to be changed."""
-    folder = new_project(tmp_path_factory.mktemp("tiny") / "project")
-    experiment(folder)
-    return folder
+
+    def make(folder: Path) -> str:
+        return experiment(new_project(folder))
+
+    return made_once(tmp_path_factory, "tiny_project", make)[0]
 
 
 @pytest.fixture(scope="session")
 def two_methods(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The same after a run of `olora` too, and what that run printed; not to be changed."""
-    folder = copy_of(tiny_project, tmp_path_factory.mktemp("two") / "project")
-    return folder, experiment(folder, "method=olora")
+
+    def make(folder: Path) -> str:
+        return experiment(copy_of(tiny_project, folder), "method=olora")
+
+    return made_once(tmp_path_factory, "two_methods", make)
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], str]) -> tuple[Path, str]:
+    """A folder that the first process to need it makes for all that run tests, and what making it printed."""
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    printed = folder.with_suffix(".printed")
+    with FileLock(folder.with_suffix(".lock")):
+        if not printed.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            printed.write_text(make(folder), encoding="utf-8")
+    return folder, printed.read_text(encoding="utf-8")
+
+
+# Folders of tests in the order in which they run: what fails fast comes first; those through DVC come last, led by
+# those that wait for nobody
+ORDER = ("tests/test_", "tests/sapo/", "tests/faults/", "tests/tools/", "tests/stages/")
+LAST = ("test_pipeline", "test_kills", "test_launch", "test_remotes", "test_queue", "test_keys_and_markup")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def place(item: pytest.Item) -> tuple[int, int]:
+        folder = next((n for n, name in enumerate(ORDER) if item.nodeid.startswith(name)), len(ORDER))
+        file = next((n for n, name in enumerate(LAST) if f"/{name}.py" in item.nodeid), len(LAST))
+        return folder, file
+
+    items.sort(key=place)

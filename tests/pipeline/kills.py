@@ -31,7 +31,13 @@ REPOSITORY = Path(__file__).parents[2]
 TASKS = {"one": ["reuters_r8"], "tiny": ["reuters_r8", "xsum"]}
 SMALL = [
     *["model=tiny_llama", "data.train_rows=24", "data.test_rows=3", "paraphrase.count=2", "selection.rows=4"],
-    *["prompt.max_tokens=900", "evaluate.max_new_tokens=4", "train.batch_size=4", "train.epochs=3", "train.checkpoints=3"],
+    *[
+        "prompt.max_tokens=900",
+        "evaluate.max_new_tokens=4",
+        "train.batch_size=4",
+        "train.epochs=3",
+        "train.checkpoints=3",
+    ],
 ]
 COMPARED = ("metrics", "data/prompts", "data/predictions", "models", "plots/train")
 KINDS = ("stage", "dvc", "both")
@@ -65,14 +71,19 @@ class Record:
 
 
 def environment() -> dict[str, str]:
-    return os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "DVC_NO_ANALYTICS": "1"}
+    return os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "DVC_NO_ANALYTICS": "1",
+    }
 
 
 def clone(folder: Path, setting: str) -> Path:
     """A clone of the last commit whose params.yaml is that of the setting, without outputs and without a DVC cache."""
     subprocess.run(["git", "clone", "--quiet", str(REPOSITORY), str(folder)], check=True)
     if tasks := TASKS.get(setting):
-        chain = "".join(f"  {task}: {{after: {after}}}\n" for task, after in zip(tasks, ["base", *tasks], strict=False))
+        chain = "".join(
+            f"  {task}: {{after: {after}}}\n" for task, after in zip(tasks, ["base", *tasks], strict=False)
+        )
         text = f"name: small\nsource: embedded\npath: src/sapo/data/tasks\ntasks:\n{chain}last: {tasks[-1]}\n"
         (folder / "conf/sequence/small.yaml").write_text(text)
     overrides = ["sequence=small", *SMALL] if tasks else []
@@ -88,7 +99,9 @@ class Run:
         self.folder = folder
         self.log = folder.with_name(f"{folder.name}.log")
         with self.log.open("wb") as log:
-            self.dvc = subprocess.Popen(["dvc", "repro"], cwd=folder, env=environment(), stdout=log, stderr=subprocess.STDOUT)
+            self.dvc = subprocess.Popen(
+                ["dvc", "repro"], cwd=folder, env=environment(), stdout=log, stderr=subprocess.STDOUT
+            )
         self.begun = {"": time.monotonic()}  # stage -> when its start was seen
 
     @property
@@ -173,7 +186,11 @@ def reached(run: Run, point: Point, order: list[str]) -> bool:
         return True
     if run.stage != point.stage:
         return False
-    return run.checkpoint() if point.seconds is None else time.monotonic() - run.begun[point.stage] >= point.seconds
+    return (
+        run.checkpoint()
+        if point.seconds is None
+        else time.monotonic() - run.begun[point.stage] >= point.seconds
+    )
 
 
 def disturbed(folder: Path, wanted: list[Point], order: list[str], record: Record) -> list[Point]:
@@ -193,7 +210,12 @@ def disturbed(folder: Path, wanted: list[Point], order: list[str], record: Recor
             point = wanted.pop(0)
             kind, orphans = run.kill(point.kind)
             record.kills.append(
-                {"kind": kind, "stage": run.stage, "aimed": point.seconds is None, "checkpoint": run.checkpoint()}
+                {
+                    "kind": kind,
+                    "stage": run.stage,
+                    "aimed": point.seconds is None,
+                    "checkpoint": run.checkpoint(),
+                }
             )
             print(f"killed {kind} in {run.stage or 'DVC, before the first stage'}", flush=True)
         output = run.output
@@ -203,7 +225,9 @@ def disturbed(folder: Path, wanted: list[Point], order: list[str], record: Recor
             return wanted
         if not killed:
             if helped or "Running stage" in output:
-                sys.exit(f"a run failed that nobody killed (exit status {run.dvc.returncode}):\n{output[-4000:]}")
+                sys.exit(
+                    f"a run failed that nobody killed (exit status {run.dvc.returncode}):\n{output[-4000:]}"
+                )
             lines = output.strip().splitlines()
             record.helped += [
                 next((line for line in lines if "invalid" in line or "failed" in line), lines[-1]),
@@ -217,7 +241,9 @@ def disturbed(folder: Path, wanted: list[Point], order: list[str], record: Recor
 def recover(folder: Path) -> list[str]:
     """What tools/recover.py says that it has mended."""
     command = [sys.executable, "tools/recover.py"]
-    return subprocess.run(command, cwd=folder, env=environment(), text=True, capture_output=True, check=True).stdout.splitlines()
+    return subprocess.run(
+        command, cwd=folder, env=environment(), text=True, capture_output=True, check=True
+    ).stdout.splitlines()
 
 
 def resumptions(output: str) -> Iterator[tuple[str, str, str]]:
@@ -232,7 +258,9 @@ def contents(folder: Path) -> dict[str, bytes]:
     """The outputs by name; not the records of when and how long each stage ran (`metrics/provenance`)."""
     found = (path for name in COMPARED for path in (folder / name).rglob("*") if path.is_file())
     return {
-        str(path.relative_to(folder)): path.read_bytes() for path in found if "provenance" not in str(path.relative_to(folder))
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in found
+        if "provenance" not in str(path.relative_to(folder))
     }
 
 
@@ -243,9 +271,18 @@ def compare(reference: Path, folder: Path, record: Record) -> None:
     record.different += sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
     if "SAPO_CACHE" in os.environ:
         record.left += [str(path) for path in Path(os.environ["SAPO_CACHE"]).rglob("*.partial*")]
-    left = [*folder.rglob("*.partial"), *folder.glob(".checkpoints/*/checkpoint-*"), *folder.glob(".git/*.lock")]
+    left = [
+        *folder.rglob("*.partial"),
+        *folder.glob(".checkpoints/*/checkpoint-*"),
+        *folder.glob(".git/*.lock"),
+    ]
     record.left += [str(path.relative_to(folder)) for path in left]
-    if "Running stage" in subprocess.run(["dvc", "repro"], cwd=folder, env=environment(), text=True, capture_output=True).stdout:
+    if (
+        "Running stage"
+        in subprocess.run(
+            ["dvc", "repro"], cwd=folder, env=environment(), text=True, capture_output=True
+        ).stdout
+    ):
         record.left.append("stages that another `dvc repro` runs again")
 
 
@@ -263,7 +300,9 @@ def experiment(work: Path, setting: str, kills: int, seed: int, fresh_cache: boo
         compare(reference, folder, record)
         if not wanted:
             return record
-        record.passes += 1  # a stage that went on from its checkpoint can end before the points that lie behind
+        record.passes += (
+            1  # a stage that went on from its checkpoint can end before the points that lie behind
+        )
 
 
 def summary(record: Record) -> dict[str, Any]:
@@ -277,18 +316,28 @@ def summary(record: Record) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--setting", choices=[*TASKS, "default"], default="tiny")
     parser.add_argument("--kills", type=int, default=20, help="beside the one that is aimed at a checkpoint")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, help="write the summary here as JSON")
-    parser.add_argument("--fresh-cache", action="store_true", help="an empty SAPO_CACHE for the disturbed runs: needs a network")
+    parser.add_argument(
+        "--fresh-cache",
+        action="store_true",
+        help="an empty SAPO_CACHE for the disturbed runs: needs a network",
+    )
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as work:
         record = experiment(Path(work), options.setting, options.kills, options.seed, options.fresh_cache)
     result = {"setting": options.setting, "seed": options.seed} | summary(record)
-    print(f"kills: {len(record.kills)}, by kind {result['kills_by_kind']}, by stage {result['kills_by_stage']}")
-    print(f"reruns: {record.reruns} in {record.passes} pass(es); recover.py was needed: {'; '.join(record.helped) or 'no'}")
+    print(
+        f"kills: {len(record.kills)}, by kind {result['kills_by_kind']}, by stage {result['kills_by_stage']}"
+    )
+    print(
+        f"reruns: {record.reruns} in {record.passes} pass(es); recover.py was needed: {'; '.join(record.helped) or 'no'}"
+    )
     print(f"trainings resumed from a checkpoint: {', '.join(record.resumed) or 'none'}")
     print(f"outputs identical: {'yes' if result['identical'] else 'no: ' + ', '.join(record.different)}")
     print(f"left behind: {', '.join(record.left) or 'nothing'}")

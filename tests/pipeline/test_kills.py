@@ -35,4 +35,6 @@ def test_kill_points_are_drawn_by_seed_and_time_and_one_is_aimed_at_a_checkpoint
     assert share == pytest.approx(0.5, abs=0.1)
     assert {point.kind for point in drawn} == set(kills.KINDS)
     order = list(timeline)
-    assert [order.index(point.stage) for point in points] == sorted(order.index(point.stage) for point in points)
+    assert [order.index(point.stage) for point in points] == sorted(
+        order.index(point.stage) for point in points
+    )

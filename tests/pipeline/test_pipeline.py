@@ -10,11 +10,11 @@ import pytest
 from peft import PeftModel
 
 from laboratory import copy_of, experiment, read, run, stages_run
+from sapo.artifacts.task import load_task
 from sapo.lora.current import fold
 from sapo.lora.stack import load_adapter
 from sapo.models.load import load_model, load_tokenizer
 from sapo.prompts.encoder import PromptEncoder
-from sapo.artifacts.task import load_task
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,11 @@ def project(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 def test_one_run_leaves_every_output(project: Path) -> None:
     metrics = read(project / "metrics/cl.json")
-    assert (metrics["method"], metrics["model"], metrics["sequence"]) == ("lora_inc_sapo", "tiny_llama", "pair")
+    assert (metrics["method"], metrics["model"], metrics["sequence"]) == (
+        "lora_inc_sapo",
+        "tiny_llama",
+        "pair",
+    )
     for metric in ("rouge_l", "exact_match"):
         assert set(metrics[metric]) == {"AP", "BWT", "FWT", "BWT_final", "forgetting", "new_task"}
         assert all(isinstance(value, float | int) for value in metrics[metric].values())
@@ -49,7 +53,9 @@ def test_when_where_and_from_which_code_every_stage_ran_is_kept(project: Path) -
     provenance = json.loads(text)
     head = run(project, "git", "rev-parse", "HEAD").strip()
     assert provenance["code"] == [{"revision": head, "dirty": False}]
-    steps = [f"{script}-{task}" for task in ("reuters_r8", "xsum") for script in ("select", "train", "evaluate")]
+    steps = [
+        f"{script}-{task}" for task in ("reuters_r8", "xsum") for script in ("select", "train", "evaluate")
+    ]
     assert list(provenance["stages"]) == ["evaluate-base", *steps]
     for name, stage in provenance["stages"].items():
         assert stage["seconds"] > 0
@@ -72,7 +78,12 @@ def test_equal_seeds_give_equal_bits_and_other_provenance(project: Path, tmp_pat
     shutil.rmtree(folder / "models/xsum")
     shutil.rmtree(folder / "models/reuters_r8")
     run(folder, sys.executable, "-c", ALL_STAGES)
-    written = [p for kind in ("data", "models", "metrics", "plots") for p in (folder / kind).rglob("*") if p.is_file()]
+    written = [
+        p
+        for kind in ("data", "models", "metrics", "plots")
+        for p in (folder / kind).rglob("*")
+        if p.is_file()
+    ]
     assert len(written) > 30
     for path in written:
         place = path.relative_to(folder)
@@ -86,21 +97,38 @@ def test_the_plots_are_rendered_by_dvc(project: Path) -> None:
     run(project, "dvc", "plots", "show", "-o", "page")
     page = (project / "page/index.html").read_text()
     shutil.rmtree(project / "page")
-    for title in ("ROUGE-L of each task (column)", "ROUGE-L over the stages", "Loss of each candidate", "Training loss of each"):
+    for title in (
+        "ROUGE-L of each task (column)",
+        "ROUGE-L over the stages",
+        "Loss of each candidate",
+        "Training loss of each",
+    ):
         assert title in page
     assert "DVC_METRIC" not in page  # every anchor of the templates was filled
 
 
 def test_predictions_are_those_of_stock_peft(project: Path) -> None:
     tokenizer = load_tokenizer(project / "models/base")
-    model = PeftModel.from_pretrained(load_model(project / "models/base", "float32"), str(project / "models/xsum"))
+    model = PeftModel.from_pretrained(
+        load_model(project / "models/base", "float32"), str(project / "models/xsum")
+    )
     task, prompt = load_task(project / "data/tasks/xsum"), read(project / "data/prompts/xsum.json")
     encoder = PromptEncoder(tokenizer, 900, {})
-    saved = [json.loads(line) for line in (project / "data/predictions/xsum/xsum.jsonl").read_text("utf-8").splitlines()]
+    saved = [
+        json.loads(line)
+        for line in (project / "data/predictions/xsum/xsum.jsonl").read_text("utf-8").splitlines()
+    ]
     assert len(saved) == 3
-    for row, line in zip(encoder.encode(prompt["instruction"], task.suffix, "en", task.test, answers=False), saved, strict=True):
-        out = model.generate(input_ids=model_input(row.prompt), max_new_tokens=4, do_sample=False, pad_token_id=0)
-        assert tokenizer.decode(out[0, len(row.prompt) :], skip_special_tokens=True).strip() == line["prediction"]
+    for row, line in zip(
+        encoder.encode(prompt["instruction"], task.suffix, "en", task.test, answers=False), saved, strict=True
+    ):
+        out = model.generate(
+            input_ids=model_input(row.prompt), max_new_tokens=4, do_sample=False, pad_token_id=0
+        )
+        assert (
+            tokenizer.decode(out[0, len(row.prompt) :], skip_special_tokens=True).strip()
+            == line["prediction"]
+        )
 
 
 def model_input(ids: list[int]):
@@ -173,7 +201,9 @@ def test_stages_without_a_model_import_no_torch(project: Path, tmp_path: Path) -
     folder = tmp_path / "copy"
     shutil.copytree(project, folder, ignore=shutil.ignore_patterns(".git", ".dvc"))
     params = (folder / "params.yaml").read_text()
-    original = params.replace("selector: sapo", "selector: original").replace("paraphrases: true", "paraphrases: false")
+    original = params.replace("selector: sapo", "selector: original").replace(
+        "paraphrases: true", "paraphrases: false"
+    )
     assert "selector: original" in original
     (folder / "params.yaml").write_text(original)
     run(folder, sys.executable, "-c", WITHOUT_TORCH)

@@ -34,7 +34,9 @@ def work_off(lab: Path, seconds: int) -> dict[str, str]:
         table = run(lab, "dvc", "queue", "status")
         if not re.search(r"Queued|Running", table):
             break
-    return {line.split()[1]: line.split()[-1] for line in table.splitlines() if re.match(r"[0-9a-f]{7} ", line)}
+    return {
+        line.split()[1]: line.split()[-1] for line in table.splitlines() if re.match(r"[0-9a-f]{7} ", line)
+    }
 
 
 @pytest.mark.parametrize(
@@ -60,7 +62,11 @@ def test_one_fails_the_others_finish_and_its_finished_stages_come_back(
     log = run(lab, "dvc", "queue", "logs", "broken")
     assert "lower train.learning_rate" in log
     assert "failed to reproduce 'train@reuters_r8'" in log
-    finished = stages_run(log) - {"prepare", "base_model", "train@reuters_r8"}  # the first two are never cached
+    finished = stages_run(log) - {
+        "prepare",
+        "base_model",
+        "train@reuters_r8",
+    }  # the first two are never cached
     assert "select@reuters_r8" in finished
 
     queue(lab, "mended", *broken, stages=stages)
@@ -77,8 +83,16 @@ def test_one_fails_the_others_finish_and_its_finished_stages_come_back(
 def test_settings_that_cannot_work_say_so_in_the_log(lab: Path, tmp_path: Path) -> None:
     (tmp_path / "few.yaml").write_text(yaml.safe_dump({"reuters_r8": ["One only."], "xsum": []}))
     queue(lab, "few", "method=olora_sapo", "paraphrase.source=file", f"paraphrase.path={tmp_path}/few.yaml")
-    queue(lab, "absent", "method=olora_sapo", "paraphrase.source=file", f"paraphrase.path={tmp_path}/absent.yaml")
+    queue(
+        lab,
+        "absent",
+        "method=olora_sapo",
+        "paraphrase.source=file",
+        f"paraphrase.path={tmp_path}/absent.yaml",
+    )
     assert work_off(lab, 300) == {"few": "Failed", "absent": "Failed"}
-    assert "lists 1 paraphrases of reuters_r8, paraphrase.count asks for 2" in run(lab, "dvc", "queue", "logs", "few")
+    assert "lists 1 paraphrases of reuters_r8, paraphrase.count asks for 2" in run(
+        lab, "dvc", "queue", "logs", "few"
+    )
     absent = run(lab, "dvc", "queue", "logs", "absent")
     assert re.search(rf"ERROR: failed to reproduce 'paraphrase@reuters_r8'.*{tmp_path}/absent\.yaml", absent)

@@ -63,11 +63,15 @@ def clone(server: Server, hub: Path, folder: Path) -> Path:
 def contents(folder: Path, *places: str) -> dict[str, str]:
     """The sha256 of every file under these places."""
     paths = [path for place in places for path in (folder / place).rglob("*") if path.is_file()]
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(paths)}
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(paths)
+    }
 
 
 @pytest.fixture(scope="module")
-def shared(server: Server, two_methods: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def shared(
+    server: Server, two_methods: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Path]:
     """A repository and its `origin`: `olora` committed, the default method's experiment `sapo` beside it, all of it pushed."""
     lab = copy_of(two_methods[0], tmp_path_factory.mktemp("shared") / "lab")
     hub = share(server, lab, "shared")
@@ -80,7 +84,9 @@ def shared(server: Server, two_methods: tuple[Path, str], tmp_path_factory: pyte
 
 
 @pytest.mark.parametrize("server", ["s3", pytest.param("ssh", marks=LONG)], indirect=True)
-def test_a_colleague_pulls_results_and_experiments(server: Server, shared: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_colleague_pulls_results_and_experiments(
+    server: Server, shared: tuple[Path, Path], tmp_path: Path
+) -> None:
     lab, hub = shared
     colleague = clone(server, hub, tmp_path / "colleague")
     run(colleague, "dvc", "pull")
@@ -129,13 +135,19 @@ def test_a_shared_cache_serves_another_clone(tiny_project: Path, tmp_path: Path)
     assert contents(tmp_path / "colleague", *KEPT, "notes") == contents(lab, *KEPT, "notes")
 
 
-def push_and_kill(server: Server, lab: Path, after: int, client: bool = False, restart: bool = False) -> tuple[int, str]:
+def push_and_kill(
+    server: Server, lab: Path, after: int, client: bool = False, restart: bool = False
+) -> tuple[int, str]:
     """`dvc push`, and in the middle of it, `after` bytes on, the server's (or client's) death; the push's status and output."""
     before = server.stored()
     with (lab.parent / "push.log").open("w+") as log:
-        push = subprocess.Popen(["dvc", "push", "-j", "2"], cwd=lab, env=environment(), stdout=log, stderr=subprocess.STDOUT)
+        push = subprocess.Popen(
+            ["dvc", "push", "-j", "2"], cwd=lab, env=environment(), stdout=log, stderr=subprocess.STDOUT
+        )
         while server.stored() < before + after:
-            assert push.poll() is None, f"the push ended first: {(lab.parent / 'push.log').read_text()[-2000:]}"
+            assert push.poll() is None, (
+                f"the push ended first: {(lab.parent / 'push.log').read_text()[-2000:]}"
+            )
             time.sleep(0.002)
         if client:
             push.kill()
@@ -168,13 +180,17 @@ def test_a_push_broken_in_the_middle_is_completed_by_another(
             (lab / f"adapters/{turn}/{number}.safetensors").write_bytes(draw.randbytes(megabytes * 50_000))
         run(lab, "dvc", "add", "-q", "adapters")
         after = round(draw.uniform(0.1, 0.6) * megabytes * 1_000_000)
-        status, output = push_and_kill(server, lab, after, client=death == "client", restart=death == "restart")
+        status, output = push_and_kill(
+            server, lab, after, client=death == "client", restart=death == "restart"
+        )
         if death == "server":
             assert status != 0
             assert "ERROR: " in output
             server.start()
         assert "Traceback" not in output
-        assert "in sync" in run(lab, "dvc", "status", "-c") or status != 0, "a push that said it had succeeded had not"
+        assert "in sync" in run(lab, "dvc", "status", "-c") or status != 0, (
+            "a push that said it had succeeded had not"
+        )
         run(lab, "dvc", "push")
         assert "in sync" in run(lab, "dvc", "status", "-c")
     assert "Everything is up to date" in run(lab, "dvc", "push")
@@ -201,7 +217,9 @@ def test_damage_on_the_remote_is_refused_and_repaired_as_the_document_says(
 
     colleague = clone(server, hub, tmp_path / "colleague")
     assert "ERROR: failed to pull" in run(colleague, "dvc", "pull", fails=True)
-    (lines,) = re.findall(r"^    (cd files/md5 .*\n.*\n)", (REPOSITORY / "docs/remotes.md").read_text(), re.MULTILINE)
+    (lines,) = re.findall(
+        r"^    (cd files/md5 .*\n.*\n)", (REPOSITORY / "docs/remotes.md").read_text(), re.MULTILINE
+    )
     assert run(remote, "sh", "-c", lines).split() == [f"./{adapter.parent.name}/{adapter.name}"]
     adapter.unlink()
     for tree in remote.glob("files/md5/*/*.dir"):

@@ -14,7 +14,13 @@ import pytest
 from dvc.utils.hydra import compose_and_dump
 
 REPOSITORY = Path(__file__).parents[2]
-SETTINGS = ["model=tiny_llama", "data.train_rows=24", "data.test_rows=2", "prompt.max_tokens=900", "method=lora_inc"]
+SETTINGS = [
+    "model=tiny_llama",
+    "data.train_rows=24",
+    "data.test_rows=2",
+    "prompt.max_tokens=900",
+    "method=lora_inc",
+]
 # Stages, one after another in one process, with what a stage script has around its work.
 CODE = """
 import importlib, sys
@@ -34,7 +40,9 @@ def mount(tmp_path: Path) -> Iterator[Callable[..., Path]]:
     def new(name: str, options: str) -> Path:
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
-        done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True, text=True)
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True, text=True
+        )
         if done.returncode:
             pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
         mounted.append(folder)
@@ -50,7 +58,9 @@ def settle(folder: Path) -> Path:
     return folder
 
 
-def stage(folder: Path, *command: str, cache: Path | None = None, limit: int | None = None) -> subprocess.CompletedProcess[str]:
+def stage(
+    folder: Path, *command: str, cache: Path | None = None, limit: int | None = None
+) -> subprocess.CompletedProcess[str]:
     environment = os.environ | ({"SAPO_CACHE": str(cache)} if cache else {})
     return subprocess.run(
         [sys.executable, "-c", CODE.format(src=str(REPOSITORY / "src")), *command],
@@ -73,7 +83,9 @@ def fails_with_one_line(done: subprocess.CompletedProcess[str], *parts: str) -> 
 
 def test_a_full_disk_stops_a_stage_with_one_line_and_a_rerun_works(mount: Callable[..., Path]) -> None:
     folder = settle(mount("work", "size=64k"))
-    fails_with_one_line(stage(folder, "base_model"), "No space left on device", "models/base", "free space there", "again")
+    fails_with_one_line(
+        stage(folder, "base_model"), "No space left on device", "models/base", "free space there", "again"
+    )
     assert not [path for path in folder.rglob("*") if "base" in path.name]
     subprocess.run(["mount", "-o", "remount,size=64m", str(folder)], check=True)
     done = stage(folder, "base_model", "prepare", "paraphrase reuters_r8", "select_prompt reuters_r8")
@@ -93,16 +105,22 @@ def test_a_full_disk_stops_a_stage_with_one_line_and_a_rerun_works(mount: Callab
 
 def test_files_that_may_not_grow_stop_a_stage_as_a_full_disk_does(tmp_path: Path) -> None:
     folder = settle(tmp_path)
-    fails_with_one_line(stage(folder, "base_model", limit=20_000), "File too large", "models/base", "free space there")
+    fails_with_one_line(
+        stage(folder, "base_model", limit=20_000), "File too large", "models/base", "free space there"
+    )
     assert not (folder / "models/base").exists()
     assert stage(folder, "base_model").returncode == 0
 
 
-def test_a_cache_that_cannot_be_written_is_named_with_what_to_do(mount: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_written_is_named_with_what_to_do(
+    mount: Callable[..., Path], tmp_path: Path
+) -> None:
     cache = mount("cache", "size=1m,ro")
     folder = settle(tmp_path)
     done = stage(folder, "prepare", cache=cache)
-    fails_with_one_line(done, "Read-only file system", str(cache), "set SAPO_CACHE to a folder elsewhere", "again")
+    fails_with_one_line(
+        done, "Read-only file system", str(cache), "set SAPO_CACHE to a folder elsewhere", "again"
+    )
     assert not (folder / "data/tasks").exists()
     assert stage(folder, "prepare").returncode == 0
 
@@ -110,5 +128,7 @@ def test_a_cache_that_cannot_be_written_is_named_with_what_to_do(mount: Callable
 def test_a_full_cache_is_named_with_what_to_do(mount: Callable[..., Path], tmp_path: Path) -> None:
     cache = mount("cache", "size=256k")
     folder = settle(tmp_path)
-    fails_with_one_line(stage(folder, "prepare", cache=cache), "No space left", str(cache), "SAPO_CACHE", "again")
+    fails_with_one_line(
+        stage(folder, "prepare", cache=cache), "No space left", str(cache), "SAPO_CACHE", "again"
+    )
     assert [path.suffix for path in cache.iterdir()] == [".lock"]  # empty: who waits for it would lose it

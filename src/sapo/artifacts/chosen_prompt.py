@@ -14,7 +14,7 @@ from sapo.runtime.outputs import write_json
 class Candidate(Part):
     """loss: mean over `rows` rows, nats a token; null where nothing was measured.
 
-    place: 1 for the lowest loss; null where the search has dropped the candidate.
+    place: 1 for the lowest loss; null where the search did not measure the candidate on all rows.
     """
 
     instruction: str

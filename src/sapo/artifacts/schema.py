@@ -50,8 +50,8 @@ class Artifact(Part):
         if not isinstance(content, dict):
             raise ArtifactError(f"{where}: expected an object, found {type(content).__name__}", cls.STAGE)
         if content.get("format") != cls.FORMAT:
-            number = content.get("format")
-            found = "has no format number" if number is None else f"is of format {number!r:.40}"
+            number = f"is of format {content['format']!r:.40}" if "format" in content else ""
+            found = number or "has no format number"
             raise ArtifactError(
                 f"{where} {found}, this program reads format {cls.FORMAT}: another version wrote it",
                 cls.STAGE,
@@ -62,7 +62,7 @@ class Artifact(Part):
     def read_lines(cls, path: str | Path) -> Iterator[Self]:
         """The lines of a JSONL file. Raises ArtifactError that names file, line and field."""
         with as_artifact(cls.STAGE):
-            lines = read_text(path).splitlines()
+            lines = read_text(path).removesuffix("\n").split("\n")
         for number, line in enumerate(lines, start=1):
             yield cls.parse(line, f"{path}, line {number}")
 
@@ -83,7 +83,7 @@ def as_artifact(stage: str | None = None) -> Iterator[None]:
 
 
 def validated(kind: type[SomeModel], content: Any, where: str, stage: str | None = None) -> SomeModel:
-    """The content, which comes from `where`, as this model. Raises ArtifactError that names the first fault."""
+    """The content, from `where`, as this model. Raises ArtifactError that names the first fault."""
     try:
         return kind.model_validate(content)
     except ValidationError as error:

@@ -61,7 +61,8 @@ def with_advice(error: Exception) -> str:
     if isinstance(error, OSError):
         return f"{error}{about_storage(error)}"
     if isinstance(error, ArtifactError):
-        again = f"`dvc repro -f {error.stage}` makes it anew" if error.stage else ADVICE[type(error)]
+        advice = next(ADVICE[kind] for kind in type(error).__mro__ if kind in ADVICE)
+        again = f"`dvc repro -f {error.stage}` makes it anew" if error.stage else advice
         return f"{error}; {again}"
     return str(error)
 

@@ -10,7 +10,7 @@ Choose = Callable[[Sequence[float], int, int], int]
 
 @dataclass(frozen=True)
 class Selector:
-    """choose: candidate 0 is the original. every_loss: all losses are needed, so no search may drop any."""
+    """choose: candidate 0 is the original. every_loss: all candidates are measured on all rows, by choice or for the record."""
 
     choose: Choose
     every_loss: bool

@@ -105,14 +105,14 @@ def test_an_empty_or_malformed_row_or_unknown_label_is_named_by_file_and_line(
     saved: Path, row: dict[str, Any]
 ) -> None:
     (saved / "train.jsonl").write_text(f'{{"sentence": "good", "label": "yes"}}\n{json.dumps(row)}\n')
-    with pytest.raises(ArtifactError, match=r"^data/tasks/tiny/train\.jsonl, line 2: "):
+    with pytest.raises(ArtifactError, match=r"^data/tasks/tiny/train\.jsonl, line 2"):
         load_task("tiny")
 
 
 @pytest.mark.parametrize("line", ["", "{", "[]", "7"])
 def test_a_line_that_is_no_object_is_named_by_file_and_line(saved: Path, line: str) -> None:
     (saved / "test.jsonl").write_text(f"{line}\n")
-    with pytest.raises(ArtifactError, match=r"^data/tasks/tiny/test\.jsonl, line 1: "):
+    with pytest.raises(ArtifactError, match=r"^data/tasks/tiny/test\.jsonl, line 1"):
         load_task("tiny")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sapo.runtime.command import one_line, run
-from sapo.runtime.errors import ArtifactError, DataError, OtherRunError
+from sapo.runtime.errors import ArtifactError, DataError, MixedRunsError, OtherRunError
 
 
 def raises(error: Exception) -> None:
@@ -36,7 +36,8 @@ def test_unusable_input_and_a_full_disk_end_with_one_line(monkeypatch: pytest.Mo
             ArtifactError("x is gone", stage="base_model"),
             "^error: x is gone; `dvc repro -f base_model` makes it anew$",
         ),
-        (OtherRunError("x is odd"), "^error: x is odd; `dvc repro -f` makes all of them anew$"),
+        (OtherRunError("x is odd"), "^error: x is odd; run `dvc repro`$"),
+        (MixedRunsError("x is odd"), "^error: x is odd; `dvc repro -f` makes all of them anew$"),
     ],
 )
 def test_an_error_of_the_pipeline_s_own_files_says_what_to_run(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from broken import BASE, DROP, MADE, Case, Change, both, cut, edited, gone, params, put, tensors, wheel
+from broken import BASE, BASED, DROP, Case, Change, both, cut, edited, gone, params, put, tensors, wheel
 
 
 def own_model(*then: Change) -> Change:
@@ -46,10 +46,10 @@ CASES = [
     Case("a wheel whose model is none", "base_model", wheel({"model.gguf": b"GGUX" * 99}, "model.gguf"),
          r"model\.wheel: model\.gguf of mine==1\.0 cannot be used"),
     Case("base.json missing", "evaluate base", gone("models/base/base.json"),
-         r"models/base/base\.json is missing;", MADE),
+         r"models/base/base\.json is missing;", BASED),
     Case("base.json without its fingerprint", "evaluate mood",
          edited("models/base/base.json", {"fingerprint": DROP}),
-         r"models/base/base\.json: fingerprint: Field required", MADE),
+         r"models/base/base\.json: fingerprint: Field required", BASED),
     Case("a model folder that was moved", "evaluate base",
          edited("models/base/base.json", {"source": "folder", "location": "/nowhere/own"}),
          r"/nowhere/own is no longer there", "dvc repro -f base_model"),

@@ -21,7 +21,7 @@ CASES = [
          r"all_results\.json: predict_rougeL_for_mood is nan, not a finite"),
     Case("a reference run with a key twice", "reference_results run initial.json",
          replaced("run/1-mood/all_results.json", "{", '{"predict_rougeL_for_mood": 1,'),
-         r"1-mood/all_results\.json .*'predict_rougeL_for_mood' stands twice"),
+         r"1-mood/all_results\.json .*'predict_rougeL_for_mood' occurs twice"),
     Case("initial scores missing", "reference_results run none.json", lambda: None, r"none\.json is missing"),
 ]
 # fmt: on

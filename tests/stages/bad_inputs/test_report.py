@@ -74,7 +74,7 @@ CASES = [
          copied("metrics/rows/mood.jsonl", "metrics/rows/echo.jsonl"),
          r"metrics/rows/echo\.jsonl lacks the row scores of mood after echo", REPRO),
     Case("a row score that is NaN", "report", replaced("metrics/rows/echo.jsonl", "[0.0", "[NaN"),
-         r"metrics/rows/echo\.jsonl, line 1: .*NaN is not a finite number", MADE),
+         r"metrics/rows/echo\.jsonl, line 1.*NaN is not a finite number", MADE),
     Case("scores without their record", "report", edited(SCORES, {"stages.1.run": DROP}),
          r"scores/echo\.json: stages\.1\.run: Field required", MADE),
     Case("scores with half a record", "report", edited(SCORES, {"stages.0.run.settings": DROP}),
