@@ -140,8 +140,7 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
     return folder, printed.read_text(encoding="utf-8")
 
 
-# Folders of tests in the order in which they run: what fails fast comes first; those through DVC come last, led by
-# those that wait for nobody
+# Folders of tests in the order in which they run: what fails fast comes first, those through DVC come last
 ORDER = ("tests/test_", "tests/sapo/", "tests/faults/", "tests/tools/", "tests/stages/")
 LAST = ("test_pipeline", "test_kills", "test_launch", "test_remotes", "test_queue", "test_keys_and_markup")
 

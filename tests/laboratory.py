@@ -60,7 +60,7 @@ def stages_run(output: str) -> set[str]:
 
 
 def new_project(folder: Path) -> Path:
-    """A repository of its own with this one's files and one new YAML file, committed; nothing has been run."""
+    """A repository with this one's files and one new YAML file, committed; nothing has been run."""
     folder.mkdir()
     for name in ("src", "tools", "conf", "dvc.yaml", "params.yaml", ".dvcignore", ".gitignore"):
         source = REPOSITORY / name

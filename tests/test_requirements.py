@@ -22,7 +22,7 @@ def normal(name: str) -> str:
 
 
 def pins(text: str) -> dict[str, str]:
-    """Version by name. Raises AssertionError for a line that is no pin, or that belongs to one build of torch."""
+    """Version by name. Raises AssertionError for a line that is no pin or belongs to one build of torch."""
     found: dict[str, str] = {}
     for line in text.splitlines():
         pin = PIN.fullmatch(line)

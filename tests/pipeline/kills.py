@@ -1,11 +1,12 @@
-"""Kill the pipeline with SIGKILL again and again: the end must be byte for byte that of a run that nobody disturbed.
+"""Kill the pipeline with SIGKILL again and again: the end must be that of an undisturbed run, byte for byte.
 
     python tests/pipeline/kills.py --setting tiny --kills 20 --seed 0         # some 6 minutes on two cores
     python tests/pipeline/kills.py --setting default --kills 5 --output kills.json
 
-Works in clones of the repository's last commit in a temporary folder. After each kill comes `dvc repro` again, at once; should
-that fail, `python tools/recover.py` and `dvc repro`, as `make repro` does. Kill points are drawn from the time of the undisturbed
-run, stage by stage; one more is aimed at a training that has written a checkpoint. After the last, the run goes on to its end.
+Works in clones of the repository's last commit in a temporary folder. After each kill comes `dvc repro` again,
+at once; should that fail, `python tools/recover.py` and `dvc repro`, as `make repro` does. Kill points are drawn
+from the time of the undisturbed run, stage by stage; one more is aimed at a training that has written a
+checkpoint. After the last, the run goes on to its end.
 """
 
 import argparse
@@ -49,7 +50,7 @@ RESUMED = re.compile(r"goes on from checkpoint-(\d+) of (\d+) steps")
 
 @dataclass(frozen=True)
 class Point:
-    """When to kill: `seconds` after `stage` has started ("": before the first), or when it has written a checkpoint (None)."""
+    """When to kill: `seconds` after the start of `stage` ("": before the first); None: at its checkpoint."""
 
     stage: str
     seconds: float | None
@@ -78,7 +79,7 @@ def environment() -> dict[str, str]:
 
 
 def clone(folder: Path, setting: str) -> Path:
-    """A clone of the last commit whose params.yaml is that of the setting, without outputs and without a DVC cache."""
+    """A clone of the last commit with the setting's params.yaml, without outputs and without a DVC cache."""
     subprocess.run(["git", "clone", "--quiet", str(REPOSITORY), str(folder)], check=True)
     if tasks := TASKS.get(setting):
         chain = "".join(
@@ -130,7 +131,7 @@ class Run:
         return any(self.folder.glob(".checkpoints/*/checkpoint-*/whole"))
 
     def kill(self, kind: str) -> tuple[str, list[psutil.Process]]:
-        """SIGKILL to the stage, to DVC or to both; what was killed (DVC where no stage runs), and the stage's processes."""
+        """SIGKILL to the stage, DVC or both; what was killed (DVC where no stage runs), its processes."""
         stages = self.stages()
         done = kind if stages else "dvc"
         if done != "stage":
@@ -155,7 +156,7 @@ def cmdline(process: psutil.Process) -> list[str]:
 
 
 def undisturbed(folder: Path) -> dict[str, float]:
-    """Run to the end; how long each stage took with DVC's work behind it ("": before the first), in seconds."""
+    """Run to the end; the seconds of each stage with DVC's work behind it ("": before the first)."""
     run = Run(folder)
     while run.look():
         time.sleep(LOOK)
@@ -166,7 +167,7 @@ def undisturbed(folder: Path) -> dict[str, float]:
 
 
 def points(timeline: dict[str, float], kills: int, seed: int) -> list[Point]:
-    """`kills` points, evenly likely over the time of the undisturbed run, in order; and one after a checkpoint."""
+    """`kills` points, evenly likely over the undisturbed run's time, in order; and one after a checkpoint."""
     chance = random.Random(seed)
     stages, drawn = list(timeline), []
     for moment in sorted(chance.uniform(0, sum(timeline.values())) for _ in range(kills)):
@@ -181,7 +182,7 @@ def points(timeline: dict[str, float], kills: int, seed: int) -> list[Point]:
 
 
 def reached(run: Run, point: Point, order: list[str]) -> bool:
-    """Whether the run is at the point, or past it: a stage that goes on from a checkpoint may have ended before."""
+    """Whether the run is at the point, or past it: after a resumed stage it may be."""
     if order.index(run.stage) > order.index(point.stage):
         return True
     if run.stage != point.stage:
@@ -287,7 +288,7 @@ def compare(reference: Path, folder: Path, record: Record) -> None:
 
 
 def experiment(work: Path, setting: str, kills: int, seed: int, fresh_cache: bool = False) -> Record:
-    """The whole experiment in the folder `work`; with `fresh_cache`, disturbed downloads and conversions too."""
+    """The whole experiment in the folder `work`; `fresh_cache`: disturbed downloads and conversions too."""
     reference = clone(work / "reference", setting)
     timeline = undisturbed(reference)
     print(f"undisturbed: {sum(timeline.values()):.0f} s, {len(timeline) - 1} stages", flush=True)
@@ -336,7 +337,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"kills: {len(record.kills)}, by kind {result['kills_by_kind']}, by stage {result['kills_by_stage']}"
     )
     print(
-        f"reruns: {record.reruns} in {record.passes} pass(es); recover.py was needed: {'; '.join(record.helped) or 'no'}"
+        f"reruns: {record.reruns} in {record.passes} pass(es); "
+        f"recover.py was needed: {'; '.join(record.helped) or 'no'}"
     )
     print(f"trainings resumed from a checkpoint: {', '.join(record.resumed) or 'none'}")
     print(f"outputs identical: {'yes' if result['identical'] else 'no: ' + ', '.join(record.different)}")

@@ -1,4 +1,4 @@
-"""`make publish` on the tiny model: what it leaves, what a fresh clone has, when results may be signed again."""
+"""`make publish` on the tiny model: what it leaves, what a clone has, when results may be signed again."""
 
 import json
 import re

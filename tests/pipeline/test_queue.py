@@ -1,4 +1,4 @@
-"""Methods side by side in DVC's queue, one of them failing: the others finish, and what it had finished is not run again."""
+"""Methods side by side in DVC's queue: one fails, the others finish, and nothing finished is run again."""
 
 import re
 import time

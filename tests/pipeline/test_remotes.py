@@ -1,4 +1,4 @@
-"""DVC remotes on real servers: push, pull, experiments of colleagues; and servers that die in the middle of a push."""
+"""DVC remotes on real servers: push, pull, experiments of colleagues; servers that die during a push."""
 
 import hashlib
 import random
@@ -72,7 +72,7 @@ def contents(folder: Path, *places: str) -> dict[str, str]:
 def shared(
     server: Server, two_methods: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Path]:
-    """A repository and its `origin`: `olora` committed, the default method's experiment `sapo` beside it, all of it pushed."""
+    """A repository and its `origin`: `olora` committed, the experiment `sapo` beside it, all pushed."""
     lab = copy_of(two_methods[0], tmp_path_factory.mktemp("shared") / "lab")
     hub = share(server, lab, "shared")
     publish(lab)
@@ -138,7 +138,7 @@ def test_a_shared_cache_serves_another_clone(tiny_project: Path, tmp_path: Path)
 def push_and_kill(
     server: Server, lab: Path, after: int, client: bool = False, restart: bool = False
 ) -> tuple[int, str]:
-    """`dvc push`, and in the middle of it, `after` bytes on, the server's (or client's) death; the push's status and output."""
+    """`dvc push`, and after so many bytes the server's (or client's) death; the push's status and output."""
     before = server.stored()
     with (lab.parent / "push.log").open("w+") as log:
         push = subprocess.Popen(

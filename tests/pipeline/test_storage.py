@@ -1,6 +1,6 @@
-"""A full disk and a folder that cannot be written: one clear line, exit status 1, nothing half-written; then a rerun works.
+"""A full disk or a read-only folder: one clear line, exit status 1, nothing half-written; then a rerun works.
 
-On file systems of their own, which only root can mount; a limit on the size of files stands in for others' full disks.
+On file systems of their own, which only root can mount; a limit on the size of files does for others.
 """
 
 import os
