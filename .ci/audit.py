@@ -1,4 +1,6 @@
-"""Known vulnerabilities of the installed packages, by pip-audit: exit status 1 for a finding, a message where nobody can tell.
+"""Known vulnerabilities of the installed packages, by pip-audit: status 1 for a finding.
+
+Where no advisory service answers, a message says so.
 
 usage: python .ci/audit.py [OPTION OF pip-audit ...]
 """
@@ -13,10 +15,12 @@ SERVICES = [["--vulnerability-service=pypi"], ["--vulnerability-service=osv"]]
 
 
 def audit(options: list[str]) -> list[dict[str, Any]]:
-    """The packages that a service knows, each with its `vulns`. Without a service pip-audit calls all of them clean."""
+    """The packages that a service knows, each with its `vulns`; without a service pip-audit calls all clean."""
     ignored = [f"--ignore-vuln={name}" for name in IGNORED]
     command = [sys.executable, "-m", "pip_audit", "--format=json", "--progress-spinner=off", "--timeout=10"]
-    done = subprocess.run([*command, *ignored, *options], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    done = subprocess.run(
+        [*command, *ignored, *options], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
     try:
         return [package for package in json.loads(done.stdout)["dependencies"] if "vulns" in package]
     except ValueError:  # it has ended without a report: no connection

@@ -3,10 +3,10 @@
     python tests/pipeline/kills.py --setting tiny --kills 20 --seed 0         # some 6 minutes on two cores
     python tests/pipeline/kills.py --setting default --kills 5 --output kills.json
 
-Works in clones of the repository's last commit in a temporary folder. After each kill comes `dvc repro` again,
-at once; should that fail, `python tools/recover.py` and `dvc repro`, as `make repro` does. Kill points are drawn
-from the time of the undisturbed run, stage by stage; one more is aimed at a training that has written a
-checkpoint. After the last, the run goes on to its end.
+Works in clones of the repository's last commit in a temporary folder. After each kill comes `dvc repro`
+again, at once; should that fail, `python tools/recover.py` and `dvc repro`, as `make repro` does. Kill
+points are drawn from the time of the undisturbed run, stage by stage; one more is aimed at a training that
+has written a checkpoint. After the last, the run goes on to its end.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The pipeline itself, through DVC, on the tiny model and two real tasks: what a user types and then finds."""
+"""The pipeline itself, through DVC, on the tiny model and two real tasks: what a user types and finds."""
 
 import json
 import shutil

@@ -10,7 +10,10 @@ Choose = Callable[[Sequence[float], int, int], int]
 
 @dataclass(frozen=True)
 class Selector:
-    """choose: candidate 0 is the original. every_loss: all candidates are measured on all rows, by choice or for the record."""
+    """choose: candidate 0 is the original.
+
+    every_loss: all candidates are measured on all rows, because the choice needs it or for the record.
+    """
 
     choose: Choose
     every_loss: bool
