@@ -39,14 +39,14 @@ params: $(VENV)/.ready  # params.yaml from conf/
 	@python -c "from dvc.utils.hydra import compose_and_dump as compose; \
 	    compose('params.yaml', '$(CURDIR)/conf', None, 'config', '', [])"
 
-publish: $(VENV)/.ready  # SAME=1: only if the results are the published ones
+publish: $(VENV)/.ready  # SAME=1: for changed code that changes no number
 	python tools/publish.py $(if $(SAME),--same)
 
 setup: $(VENV)/.ready-dev
 
 $(VENV)/.ready: requirements.txt
 	@command -v git > /dev/null || { echo "make: git is missing"; exit 1; }
-	@$(PIP) --version > /dev/null 2>&1 || { $(make-venv); }
+	@{ $(VENV)/bin/python -c "$(SERVES)" && $(PIP) --version; } > /dev/null 2>&1 || { $(make-venv); }
 	@echo "$(VENV): torch"
 	@$(PIP) install -qq "$$(grep -o '^torch==[^ ]*' requirements.txt)" $(TORCH)
 	@echo "$(VENV): requirements.txt"

@@ -15,7 +15,7 @@ SERVICES = [["--vulnerability-service=pypi"], ["--vulnerability-service=osv"]]
 
 
 def audit(options: list[str]) -> list[dict[str, Any]]:
-    """The packages that a service knows, each with its `vulns`; without a service pip-audit calls all clean."""
+    """The packages that a service knows, each with its `vulns`; without one, pip-audit calls all clean."""
     ignored = [f"--ignore-vuln={name}" for name in IGNORED]
     command = [sys.executable, "-m", "pip_audit", "--format=json", "--progress-spinner=off", "--timeout=10"]
     done = subprocess.run(

@@ -71,13 +71,7 @@ def evaluate(stage: str) -> None:
     with predictions_folder(stage) as folder:
         for task, kind, texts, of_rows in answers:
             write_predictions(folder, task, kind, texts, of_rows)
-    rows = [
-        RowScores.model_validate(
-            {"stage": stage, "task": task.name, "prompt": kind}
-            | {metric: [round(value, 4) for value in values] for metric, values in of_rows.items()}
-        )
-        for task, kind, _, of_rows in answers
-    ]
+    rows = [RowScores.of(stage, task.name, kind, of_rows) for task, kind, _, of_rows in answers]
     weights = weights_path(stage) if adapter else None
     record = answers_record(params, read_base().fingerprint, weights, asked, device().type)
     now = StageScores(

@@ -5,25 +5,29 @@ metrics/cl.json holds AP, BWT, FWT and related metrics.
 
 from pathlib import Path
 
-from sapo.analysis import figures, tables
 from sapo.analysis.continual import NAMES
-from sapo.analysis.intervals import row_tables
 from sapo.analysis.one_run import check_one_run, check_params
-from sapo.analysis.summarise import summarise
 from sapo.artifacts.chosen_prompt import read_selections
 from sapo.artifacts.lineage import model_folder, read_lineage, weights_path
 from sapo.artifacts.provenance import gather
+from sapo.artifacts.run_record import RunName
 from sapo.artifacts.scores import read_rows, read_scores, rows_path, scores_path
-from sapo.artifacts.summary import Metrics, Summary
+from sapo.artifacts.summary import Summary
 from sapo.config import load_params
 from sapo.runtime.command import run
 from sapo.runtime.files import sha256_file
+from sapo.runtime.imports import quick_imports
 
 PLOTS = Path("plots")
 
 
 def report() -> None:
     """Bring all stages' results together: metrics with intervals, tables and figures."""
+    with quick_imports():
+        from sapo.analysis import figures, tables
+        from sapo.analysis.intervals import row_tables
+        from sapo.analysis.summarise import summarise
+
     params = load_params()
     sequence, last = params.sequence, params.sequence.last
     stages = read_scores(last, sequence.stages)
@@ -35,27 +39,11 @@ def report() -> None:
     rows = row_tables(read_rows(last), sequence.stages, sequence.order, str(rows_path(last)))
     metrics, cells = summarise(stages, sequence.order, "chosen", rows["chosen"], str(rows_path(last)))
     original, _ = summarise(stages, sequence.order, "original", rows["original"], str(rows_path(last)))
-    record = stages[0].run
-    about: dict[str, str | int] = {
-        "method": params.method.name,
-        "model": params.model.name,
-        "seed": params.seed,
-        "sequence": sequence.name,
-    }
-    provenance = gather(sequence.order, about)  # before anything is written: it may lack a file
-    summary = Summary.model_validate(
-        about
-        | metrics
-        | {
-            "original_prompt": Metrics.model_validate(original),
-            "test_rows": {task: of.rows for task, of in record.tasks.items()},
-            "test_fingerprint": record.data_fingerprint,
-            "base_fingerprint": record.base,
-            "dtype": record.settings.dtype,
-            "device": record.device,
-            "versions": record.versions,
-        }
+    name = RunName(
+        method=params.method.name, model=params.model.name, seed=params.seed, sequence=sequence.name
     )
+    provenance = gather(sequence.order, name)  # before anything is written: it may lack a file
+    summary = Summary.of(name, metrics, original, stages[0].run)
     summary.write()
     provenance.write()
 

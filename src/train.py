@@ -17,7 +17,7 @@ from sapo.runtime.command import run
 from sapo.runtime.files import sha256_file, sha256_json
 from sapo.runtime.imports import quick_imports
 from sapo.runtime.outputs import output_folder
-from sapo.runtime.processes import is_main
+from sapo.runtime.processes import is_main, process_count
 
 
 def train(task: str) -> None:
@@ -111,8 +111,9 @@ def checkpoint_folder(task: str, record: TrainingRecord, params: Params) -> Path
     A training that was killed goes on; one with other settings, code or libraries starts anew.
     """
     settings = params.model_dump(include={"lora", "train", "prompt", "model"})
+    made = [record.model_dump(), settings, read_base().content(), process_count()]
     code = [sha256_file(path) for path in sorted(Path(__file__).parent.glob("**/*.py"))]
-    return Path(".checkpoints") / f"{task}-{sha256_json([record.model_dump(), settings, code])[:16]}"
+    return Path(".checkpoints") / f"{task}-{sha256_json([*made, code])[:16]}"
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from laboratory import REPOSITORY
+from sapo.analysis.answer_metrics import METRICS
 from sapo.artifacts.chosen_prompt import Candidate, ChosenPrompt, prompt_sha256, unmeasured
 from sapo.artifacts.lineage import BaseOfAdapter, Learned, Lineage, Step, model_folder, weights_path
 from sapo.artifacts.provenance import FOLDER, Code, StageProvenance, host
@@ -38,8 +39,11 @@ def settings(order: Sequence[str]) -> Params:
 
 
 def metrics_of(scores: Mapping[str, float]) -> dict[str, dict[str, float]]:
-    """Exact match is half of ROUGE-L."""
-    return {task: {"rouge_l": float(value), "exact_match": value / 2} for task, value in scores.items()}
+    """Every metric is half of ROUGE-L."""
+    return {
+        task: {name: value / (1 if name == "rouge_l" else 2) for name in METRICS}
+        for task, value in scores.items()
+    }
 
 
 def steps(losses: Sequence[float] = (4.0, 2.0, 4.0 / 3)) -> list[Step]:

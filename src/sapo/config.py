@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from sapo.data.sources import known_tasks
+from sapo.data.sources import SOURCES
 from sapo.runtime.errors import DataError
 from sapo.runtime.files import read_yaml
 from sapo.selection.selectors import ORIGINAL, SELECTORS
@@ -33,10 +33,9 @@ class Sequence(Section):
     """The tasks in the order in which they are learned."""
 
     name: Name
-    source: Literal["embedded", "catalog", "folder"]  # where the tasks' rows come from
-    path: (
-        str  # the file or folder that defines them: DVC watches it, and source `folder` reads its tasks there
-    )
+    source: str  # where the tasks' rows come from: a name of sapo.data.sources
+    # The file or folder that defines them: DVC watches it, and source `folder` reads its tasks there
+    path: str
     tasks: dict[str, After]
     last: str  # the last task; spelt out, so that dvc.yaml can use it
 
@@ -55,11 +54,19 @@ class Sequence(Section):
             raise DataError(f"{task!r} is not a task of sequence {self.name}: {', '.join(self.order)}")
         return self.order[: self.order.index(task)]
 
+    @field_validator("source")
+    @classmethod
+    def _known(cls, source: str) -> str:
+        if source not in SOURCES:
+            raise ValueError(f"{source!r} is none of {', '.join(SOURCES)}")
+        return source
+
     @model_validator(mode="after")
     def _chain(self) -> "Sequence":
         if not self.tasks:
             raise ValueError("tasks: a sequence needs at least one task")
-        known = known_tasks(self.source)
+        source = SOURCES[self.source]
+        known = source.known()
         previous = BASE
         for task, item in self.tasks.items():
             if not SAFE_NAME.fullmatch(task) or task == BASE:
@@ -79,12 +86,9 @@ class Sequence(Section):
             previous = task
         if self.last != previous:
             raise ValueError(f"last is {self.last!r} but the last task is {previous!r}")
-        defined = {"embedded": "src/sapo/data/tasks", "catalog": "src/sapo/data/catalog.json"}.get(
-            self.source
-        )
-        if defined and self.path != defined:
+        if source.path and self.path != source.path:
             raise ValueError(
-                f"path: source {self.source!r} is defined by {defined}; "
+                f"path: source {self.source!r} is defined by {source.path}; "
                 "for tasks of your own use source 'folder'"
             )
         return self

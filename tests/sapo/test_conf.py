@@ -10,7 +10,7 @@ from dvc.utils.hydra import compose_and_dump
 
 from laboratory import REPOSITORY
 from sapo.config import Params, load_params
-from sapo.data.sources import known_tasks
+from sapo.data.sources import SOURCES
 
 CONF = REPOSITORY / "conf"
 COMMITTED: dict[str, Any] = yaml.safe_load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))
@@ -166,5 +166,5 @@ def test_every_hub_model_is_pinned_to_a_commit_and_small_in_memory(tmp_path: Pat
 
 
 def test_every_task_of_every_sequence_is_known_to_a_source() -> None:
-    known = {*known_tasks("catalog"), *known_tasks("embedded")}
+    known = SOURCES["catalog"].known() | SOURCES["embedded"].known()
     assert {task for order in ORDERS.values() for task in order} < known

@@ -10,7 +10,7 @@ import yaml
 
 from laboratory import REPOSITORY
 from sapo.config import load_params
-from sapo.data.sources import known_tasks
+from sapo.data.sources import SOURCES
 from sapo.runtime.errors import DataError
 
 CONF = REPOSITORY / "conf"
@@ -77,7 +77,7 @@ def test_a_secret_in_data_url_is_refused_and_not_shown(changed: Callable[..., Pa
 
 
 def test_every_catalogued_task_can_be_named_in_a_sequence(changed: Callable[..., Path]) -> None:
-    names = sorted(known_tasks("catalog"))
+    names = sorted(SOURCES["catalog"].known())
     tasks = {name: {"after": previous} for previous, name in zip(["base", *names], names, strict=False)}
     about = {
         "name": "all",
@@ -103,7 +103,7 @@ def test_a_task_that_its_source_does_not_know_is_refused_by_name(
     changed: Callable[..., Path], source: str, task: str
 ) -> None:
     about = {"name": "mine", "source": source, "path": "x", "tasks": {task: {"after": "base"}}, "last": task}
-    known = sorted(known_tasks(source))
+    known = sorted(SOURCES[source].known())
     refused(
         changed("sequence", about), f"no task of source {source!r} is called {task!r}", known[0], known[-1]
     )

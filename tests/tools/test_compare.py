@@ -29,9 +29,15 @@ def table(seed: int, gain: float, rows: int = 30) -> Table:
     """Two tasks after three stages; the last model is `gain` points better than another method's."""
     random = np.random.default_rng(7)
     own = np.random.default_rng(seed)
-    base = {task: random.uniform(20, 60, (1, 2, rows)) + random.normal(0, 3, (3, 2, rows)) for task in ORDER}
+    base = {
+        task: random.uniform(20, 60, (1, len(METRICS), rows)) + random.normal(0, 3, (3, len(METRICS), rows))
+        for task in ORDER
+    }
     better = np.array([0, 0, gain])[:, None, None]
-    return {task: scores + better + own.normal(0, 1, (3, 2, 1)) * (seed > 0) for task, scores in base.items()}
+    return {
+        task: scores + better + own.normal(0, 1, (3, len(METRICS), 1)) * (seed > 0)
+        for task, scores in base.items()
+    }
 
 
 def made(method: str, seed: int, gain: float = 0.0, rows: bool = True, **settings: Any) -> Run:

@@ -17,14 +17,15 @@ from sapo.analysis.intervals import (
     rows_difference,
     seeds_difference,
 )
+from sapo.artifacts.run_record import EFFORT
 from sapo.artifacts.scores import Kind, RowScores, rows_path
 from sapo.artifacts.summary import SUMMARY, Summary
 from sapo.config import BASE
 from sapo.runtime.errors import ArtifactError, DataError
 from sapo.runtime.files import parse_yaml
 
-# Settings that tell no runs apart: the seed, and what changes time and memory alone
-ALIKE = {"seed", "launch", "batch_tokens", "checkpoints", "gradient_checkpointing", "concurrency"}
+# Settings that tell no runs apart: the seed, what is time and memory, and where things are on a machine
+ALIKE = {"seed", "launch", "concurrency", "url", "path", *EFFORT}
 
 
 @dataclass(frozen=True)
@@ -52,14 +53,23 @@ def read_run(name: str) -> Run:
     Row scores come from DVC's cache or remote; without them a run has its metrics alone. Raises DataError for
     anything else.
     """
+    try:
+        return _run(name)
+    except ArtifactError as error:
+        if name == "workspace":
+            raise
+        raise DataError(f"{error}; a commit does not change: run it again with this version") from None
+
+
+def _run(name: str) -> Run:
     where = "" if name == "workspace" else f"{name}: "
     params = parse_yaml(_read("params.yaml", name), f"{where}params.yaml")
     try:
-        order = list(params["sequence"]["tasks"])
-    except (KeyError, TypeError):
+        order = list(params["sequence"]["tasks"].keys())
+        path = rows_path(order[-1])
+    except (LookupError, TypeError, AttributeError):
         raise DataError(f"{where}params.yaml names no tasks under sequence") from None
     summary = Summary.parse(_read(str(SUMMARY), name), f"{where}{SUMMARY}")
-    path = rows_path(order[-1])
     try:
         text = _read(str(path), name)
     except DataError:

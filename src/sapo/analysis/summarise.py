@@ -1,7 +1,6 @@
 """The continual-learning metrics of a run, each with its interval over test rows."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -9,13 +8,14 @@ from sapo.analysis.answer_metrics import METRICS
 from sapo.analysis.continual import continual_metrics
 from sapo.analysis.intervals import Table, check_means, row_intervals
 from sapo.artifacts.scores import Kind, StageScores
+from sapo.artifacts.summary import Numbers, metric_fields
 from sapo.runtime.errors import OtherRunError
 
 
 def summarise(
     stages: Sequence[StageScores], order: Sequence[str], kind: Kind, table: Table, where: str
-) -> tuple[dict[str, Any], np.ndarray]:
-    """METRIC and METRIC_interval of the continual-learning metrics, to 1e-4, and each score's interval.
+) -> tuple[dict[str, Numbers], np.ndarray]:
+    """The continual-learning metrics and their intervals, as a summary's fields; each score's interval.
 
     The intervals of scores have the shape (stages, tasks, metrics, 2). table: the row scores, which must have
     the stages' means; where: their file. A missing score is an OtherRunError that names it.
@@ -33,4 +33,4 @@ def summarise(
     }
     check_means(table, stages, kind, where)
     cells, intervals = row_intervals(table)
-    return values | {f"{metric}_interval": of for metric, of in intervals.items()}, cells
+    return metric_fields(values, intervals), cells

@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 from pydantic import JsonValue
 
+from sapo.artifacts.run_record import RunName
 from sapo.artifacts.schema import Artifact, Part
 from sapo.artifacts.versions import versions
 from sapo.config import BASE, Params
@@ -133,8 +134,8 @@ def _processor() -> str:
     )
 
 
-def gather(order: Sequence[str], about: dict[str, str | int]) -> RunProvenance:
-    """What all stages of a sequence left, with `about`: method, model, seed, sequence.
+def gather(order: Sequence[str], name: RunName) -> RunProvenance:
+    """What all stages of the run left, the tasks in their order.
 
     Raises ArtifactError that names a missing file.
     """
@@ -146,4 +147,4 @@ def gather(order: Sequence[str], about: dict[str, str | int]) -> RunProvenance:
     codes = {(one.code.revision, one.code.dirty): one.code for one in stages.values()}
     seconds = round(sum(one.seconds for one in stages.values()), 1)
     ordered = [codes[key] for key in sorted(codes, key=str)]
-    return RunProvenance.model_validate(about | {"seconds": seconds, "code": ordered, "stages": stages})
+    return RunProvenance(**name.model_dump(), seconds=seconds, code=ordered, stages=stages)

@@ -15,9 +15,10 @@ from sapo.artifacts.versions import versions
 from sapo.config import Params, Prompt
 from sapo.runtime.files import sha256_file, sha256_json
 
-EFFORT = {"batch_tokens", "checkpoints", "gradient_checkpointing"}  # change memory and time, not results
+# These change memory and time, and no result but where there is dropout, whose draws they change
+EFFORT = {"batch_tokens", "checkpoints", "gradient_checkpointing"}
 
-Settings = dict[str, JsonValue]  # a section of the settings without what changes no result
+Settings = dict[str, JsonValue]  # a section of the settings without EFFORT
 
 
 class PromptText(Part):
@@ -30,6 +31,15 @@ class PromptText(Part):
     @property
     def sha256(self) -> str:
         return sha256_json([self.instruction, self.suffix, self.language])
+
+
+class RunName(Part):
+    """What a run is called in tables and titles."""
+
+    method: str
+    model: str
+    seed: int
+    sequence: str
 
 
 class Reading(Part):

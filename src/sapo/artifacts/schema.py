@@ -32,9 +32,11 @@ class Artifact(Part):
     @model_validator(mode="before")
     @classmethod
     def _numbered(cls, content: Any) -> Any:
-        if isinstance(content, dict) and content.setdefault("format", cls.FORMAT) != cls.FORMAT:
+        if not isinstance(content, dict):
+            return content
+        if content.get("format", cls.FORMAT) != cls.FORMAT:
             raise ValueError(f"format {content['format']!r:.40}, this program reads format {cls.FORMAT}")
-        return content
+        return {"format": cls.FORMAT} | content
 
     @classmethod
     def read(cls, path: str | Path) -> Self:

@@ -3,7 +3,7 @@
 The first file has means, the second one all rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -46,6 +46,12 @@ class RowScores(Artifact):
     stage: str
     task: str
     prompt: Kind
+
+    @classmethod
+    def of(cls, stage: str, task: str, prompt: Kind, metrics: Mapping[str, Sequence[float]]) -> "RowScores":
+        """The line of these scores (metric -> percent), to 1e-4."""
+        rounded = {metric: [round(value, 4) for value in values] for metric, values in metrics.items()}
+        return cls.model_validate({"stage": stage, "task": task, "prompt": prompt} | rounded)
 
     @property
     def metrics(self) -> dict[str, list[float]]:

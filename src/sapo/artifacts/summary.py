@@ -1,24 +1,32 @@
 """metrics/cl.json: the continual-learning metrics of a run with their intervals, and what was run on what."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import ConfigDict
 
+from sapo.artifacts.run_record import AnswersRecord, RunName
 from sapo.artifacts.schema import Artifact, Part
 from sapo.artifacts.scores import Kind
 from sapo.runtime.outputs import write_json
 
 SUMMARY = Path("metrics/cl.json")
+INTERVAL = "_interval"  # ends the name of a metric's intervals
 
 # AP, BWT ... -> percent, or both ends of an interval (null where nothing can be said)
 Numbers = dict[str, float] | dict[str, list[float | None]]
 
 
 class Metrics(Part):
-    """METRIC: its values; METRIC_interval: their intervals."""
+    """METRIC: its values; METRIC_interval: their intervals (see `metric_fields`)."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Numbers]
+
+
+def metric_fields(values: Mapping[str, Numbers], intervals: Mapping[str, Numbers]) -> dict[str, Numbers]:
+    """The fields of metric -> AP, BWT ... -> percent, and of their intervals."""
+    return {**values, **{f"{metric}{INTERVAL}": ends for metric, ends in intervals.items()}}
 
 
 class Summary(Artifact):
@@ -38,6 +46,25 @@ class Summary(Artifact):
     device: str
     versions: dict[str, str]
 
+    @classmethod
+    def of(
+        cls, name: RunName, chosen: dict[str, Numbers], original: dict[str, Numbers], record: AnswersRecord
+    ) -> "Summary":
+        """chosen, original: `metric_fields` under either prompt. record: of the base model's answers."""
+        return cls.model_validate(
+            {
+                **name.model_dump(),
+                **chosen,
+                "original_prompt": Metrics.model_validate(original),
+                "test_rows": {task: about.rows for task, about in record.tasks.items()},
+                "test_fingerprint": record.data_fingerprint,
+                "base_fingerprint": record.base,
+                "dtype": record.settings.dtype,
+                "device": record.device,
+                "versions": record.versions,
+            }
+        )
+
     def values(self, metric: str, kind: Kind) -> dict[str, float]:
         """AP, BWT ... of a metric. Raises KeyError for one that the file does not have."""
         return {
@@ -48,7 +75,7 @@ class Summary(Artifact):
         """The ends of the intervals of `values`."""
         return {
             name: ends
-            for name, ends in self._numbers(f"{metric}_interval", kind).items()
+            for name, ends in self._numbers(f"{metric}{INTERVAL}", kind).items()
             if isinstance(ends, list)
         }
 

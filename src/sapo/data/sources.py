@@ -1,14 +1,57 @@
-"""The names that each source of tasks knows."""
+"""Where the rows of a sequence's tasks come from: a source is one entry here."""
 
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from sapo.artifacts.task import Task
 from sapo.data.catalog import task_folders
+
+if TYPE_CHECKING:
+    from sapo.config import Data, Sequence
 
 EMBEDDED = Path(__file__).parent / "tasks"
 
 
-def known_tasks(source: str) -> set[str]:
-    """The names that a sequence of this source may use; empty for `folder`, which is read later."""
-    if source == "embedded":
-        return {path.stem for path in EMBEDDED.glob("*.yaml")}
-    return set(task_folders()) if source == "catalog" else set()
+@dataclass(frozen=True)
+class Source:
+    """known: the names of its tasks; empty where they are found when it is read.
+
+    path: what defines them (`sequence.path`); None where that is the user's own. load: the tasks of a sequence,
+    in its order.
+    """
+
+    known: Callable[[], set[str]]
+    path: str | None
+    load: Callable[["Sequence", "Data"], Iterator[Task]]
+
+
+def _embedded_names() -> set[str]:
+    return {path.stem for path in EMBEDDED.glob("*.yaml")}
+
+
+def _embedded(sequence: "Sequence", data: "Data") -> Iterator[Task]:
+    from sapo.data.embedded import load_embedded_task
+
+    for name in sequence.order:
+        yield load_embedded_task(name, data.train_rows, data.test_rows, data.max_words, data.seed)
+
+
+def _catalog(sequence: "Sequence", data: "Data") -> Iterator[Task]:
+    from sapo.data.catalog_tasks import load_catalog_tasks
+
+    return load_catalog_tasks(sequence.order, data.url, (data.train_rows, data.test_rows))
+
+
+def _folder(sequence: "Sequence", data: "Data") -> Iterator[Task]:
+    from sapo.data.folder import load_folder_tasks
+
+    return load_folder_tasks(sequence.order, sequence.path, (data.train_rows, data.test_rows))
+
+
+SOURCES = {
+    "embedded": Source(_embedded_names, "src/sapo/data/tasks", _embedded),
+    "catalog": Source(lambda: set(task_folders()), "src/sapo/data/catalog.json", _catalog),
+    "folder": Source(set, None, _folder),
+}

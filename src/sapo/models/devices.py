@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 
 def device() -> torch.device:
-    """This process's accelerator, else the processor. With several processes the first call joins them."""
+    """This process's accelerator, else the processor. With several processes the first call joins them.
+
+    CUDA_VISIBLE_DEVICES="" keeps a GPU out of it.
+    """
     if process_count() == 1:
         return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     from accelerate import PartialState

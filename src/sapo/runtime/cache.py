@@ -20,7 +20,7 @@ def cache_folder() -> Path:
 def alone(path: Path) -> Iterator[None]:
     """Wait until no other process makes `path`, and keep others waiting; the lock ends with this process.
 
-    A killed process leaves no lock. Whoever made `path` meanwhile leaves nothing to do: look again inside the
+    The lock file stays. Whoever made `path` meanwhile leaves nothing to do: look again inside the
     block.
     """
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -88,14 +88,19 @@ def _random_file() -> str:
 
 def _random_states() -> dict[str, Tensor]:
     """Of the generators that dropout draws from."""
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
     states = {"cpu": torch.get_rng_state()}
-    return states | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
+    if accelerator:
+        states[accelerator.type] = torch.get_device_module(accelerator).get_rng_state()
+    return states
 
 
 def _set_random_states(states: dict[str, Tensor]) -> None:
-    torch.set_rng_state(states["cpu"])
-    if "cuda" in states:
-        torch.cuda.set_rng_state(states["cuda"])
+    for kind, state in states.items():
+        if kind == "cpu":
+            torch.set_rng_state(state)
+        else:
+            torch.get_device_module(kind).set_rng_state(state)
 
 
 def last_checkpoint(folder: Path) -> Path | None:

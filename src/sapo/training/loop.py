@@ -79,7 +79,9 @@ def train_task(
     # An only step at rate 0 would learn nothing
     warmup = math.ceil(len(steps) * train.warmup_ratio) if len(steps) > 1 else 0
     schedule: Any = get_scheduler("cosine", optimizer, num_warmup_steps=warmup, num_training_steps=len(steps))
-    [factor] = schedule.lr_lambdas
+    [factor] = (
+        schedule.lr_lambdas
+    )  # asked for each step's rate, so that a resumed training needs no state of it
     term = Orthogonal(model, earlier_a or {}, orthogonal_weight)
 
     torch.manual_seed(seed + process_index())  # processes must not share dropout's draws

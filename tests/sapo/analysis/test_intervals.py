@@ -38,7 +38,9 @@ def table(seed: int, rows: int = 20, shift: float = 0.0) -> Table:
     """Two tasks' scores after three stages, correlated over stages as real rows are."""
     random = np.random.default_rng(seed)
     return {
-        task: np.clip(random.normal(50, 20, (1, 1, rows)) + random.normal(shift, 5, (3, 2, rows)), 0, 100)
+        task: np.clip(
+            random.normal(50, 20, (1, 1, rows)) + random.normal(shift, 5, (3, len(METRICS), rows)), 0, 100
+        )
         for task in ORDER
     }
 
@@ -60,7 +62,7 @@ def lines(scores: Table) -> list[RowScores]:
 def test_the_interval_of_a_mean_is_scipys_for_many_rows_and_wider_for_few() -> None:
     for rows, widest in ((400, 1.04), (10, 1.5)):
         scores = np.random.default_rng(3).gamma(2.0, 10.0, rows)
-        one = {"a": np.broadcast_to(scores, (2, 2, rows))}
+        one = {"a": np.broadcast_to(scores, (2, len(METRICS), rows))}
         cells, _ = row_intervals(one)
         plain = stats.bootstrap(
             (scores,), np.mean, n_resamples=20000, method="percentile", rng=0
@@ -92,11 +94,12 @@ def test_a_row_is_drawn_for_all_stages_and_metrics_at_once() -> None:
     random = np.random.default_rng(0)
     easy = random.uniform(0, 100, 30)
     scores = {
-        task: np.stack([np.stack([easy, easy / 2])] * 3) + np.array([0, 7, 5])[:, None, None]
+        task: np.stack([np.stack([easy / (1 + number) for number in range(len(METRICS))])] * 3)
+        + np.array([0, 7, 5])[:, None, None]
         for task in ORDER
     }
     means = resampled_means(scores)
-    assert means.shape == (3, 2, 2, RESAMPLES)
+    assert means.shape == (3, 2, len(METRICS), RESAMPLES)
     np.testing.assert_allclose(means[1] - means[0], 7)
     np.testing.assert_allclose(
         means[:, :, 0] - means[0, :, 0], 2 * (means[:, :, 1] - means[0, :, 1]) - [[[0]], [[7]], [[5]]]

@@ -22,6 +22,7 @@ from sapo.artifacts.provenance import (
     host,
     write_provenance,
 )
+from sapo.artifacts.run_record import RunName
 from sapo.config import Params
 from sapo.runtime.errors import ArtifactError
 
@@ -99,7 +100,7 @@ def test_the_machine_is_described_by_what_may_change_last_digits() -> None:
     assert host().processes == 1
 
 
-ABOUT = {"method": "olora", "model": "tiny", "seed": 1, "sequence": "s"}
+NAME = RunName(method="olora", model="tiny", seed=1, sequence="s")
 
 
 def test_the_files_of_a_sequence_become_one_and_a_missing_one_is_named(
@@ -110,7 +111,7 @@ def test_the_files_of_a_sequence_become_one_and_a_missing_one_is_named(
     for number, name in enumerate(names):
         write_provenance_by_hand(name, seconds=1.5, revision="c1" if number else "c2")
     (FOLDER / "train-of_another_sequence.json").write_text("{}")
-    found = gather(["a"], ABOUT)
+    found = gather(["a"], NAME)
     assert (list(found.stages), found.seconds) == (names, 6.0)
     assert found.stages["train-a"] == StageProvenance.read(FOLDER / "train-a.json")
     assert found.code == [Code(revision="c1", dirty=False), Code(revision="c2", dirty=False)]
@@ -118,4 +119,4 @@ def test_the_files_of_a_sequence_become_one_and_a_missing_one_is_named(
     assert RunProvenance.read(GATHERED) == found
     (FOLDER / "train-a.json").unlink()
     with pytest.raises(ArtifactError, match=r"train-a\.json is missing"):
-        gather(["a"], ABOUT)
+        gather(["a"], NAME)

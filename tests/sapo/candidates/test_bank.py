@@ -16,13 +16,13 @@ from sapo.candidates.bank import from_bank
 from sapo.candidates.checks import SPECIAL, faults, normalised
 from sapo.data.catalog import task_folders
 from sapo.data.folder import check_about, make_task
-from sapo.data.sources import EMBEDDED, known_tasks
+from sapo.data.sources import EMBEDDED, SOURCES
 from sapo.runtime.errors import DataError
 from sapo.runtime.files import read_json
 
 REPOSITORY = Path(__file__).parents[3]
 BENCHMARKS = Path(os.environ.get("SAPO_BENCHMARKS") or REPOSITORY.parent / "shared" / "benchmarks")
-TASKS = sorted(known_tasks("embedded"))
+TASKS = sorted(SOURCES["embedded"].known())
 SEQUENCES = [
     yaml.safe_load(path.read_text(encoding="utf-8"))
     for path in (REPOSITORY / "conf" / "sequence").glob("*.yaml")

@@ -17,7 +17,7 @@ from sapo.config import SAFE_NAME
 from sapo.data.catalog import CATALOG, blob, catalog, default_url, task_folders
 from sapo.data.catalog_tasks import load_catalog_tasks
 from sapo.data.download import fetch
-from sapo.data.sources import known_tasks
+from sapo.data.sources import SOURCES
 from sapo.runtime.errors import DataError
 from sapo.runtime.files import git_blob_id
 
@@ -89,8 +89,8 @@ def test_fault_04_a_name_that_begins_like_another_is_not_taken_for_it() -> None:
 
 
 def test_the_known_tasks_of_the_catalogue_are_its_names() -> None:
-    assert known_tasks("catalog") == set(task_folders())
-    assert known_tasks("folder") == set()
+    assert SOURCES["catalog"].known() == set(task_folders())
+    assert SOURCES["folder"].known() == set()
 
 
 def test_files_are_published_at_the_catalogued_commit() -> None:

