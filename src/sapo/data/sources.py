@@ -18,8 +18,8 @@ EMBEDDED = Path(__file__).parent / "tasks"
 class Source:
     """known: the names of its tasks; empty where they are found when it is read.
 
-    path: what defines them (`sequence.path`); None where that is the user's own. load: the tasks of a sequence,
-    in its order.
+    path: what defines them (`sequence.path`); None where that is the user's own.
+    load: the tasks of a sequence, in its order.
     """
 
     known: Callable[[], set[str]]
