@@ -61,7 +61,7 @@ def test_a_fresh_clone_has_every_method_without_training(published: Path, tmp_pa
     assert stages_run(run(clone, "dvc", "repro")) == {"prepare", "base_model"}
     for method in METHODS:
         output = run(clone, "dvc", "exp", "run", "--pull", "-S", f"method={method}")
-        assert not stages_run(output)
+        assert stages_run(output) <= {"report"}  # whose own files are in Git, not in the store
         assert read(clone / "metrics/cl.json")["method"] == method
 
 
@@ -82,7 +82,7 @@ def test_changed_code_is_signed_only_where_it_changes_no_number(published: Path,
     another = fresh(clone, tmp_path / "another")
     run(another, "dvc", "pull", "--allow-missing")
     assert stages_run(run(another, "dvc", "repro")) == {"prepare", "base_model"}
-    assert not stages_run(run(another, "dvc", "exp", "run", "--pull", "-S", "method=olora"))
+    assert stages_run(run(another, "dvc", "exp", "run", "--pull", "-S", "method=olora")) <= {"report"}
 
     place.write_text(text.replace("return asked", "return [loss * 1.001 for loss in asked]"))
     commit(clone, "other numbers")
