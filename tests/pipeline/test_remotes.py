@@ -163,7 +163,7 @@ def push_and_kill(
 @pytest.mark.parametrize(
     ("megabytes", "deaths"),
     [
-        pytest.param(6, ["server"], id="6-MB"),
+        pytest.param(6, ["server"], id="6-MB", marks=LONG),  # an S3 client tries for 11 s with every folder
         pytest.param(100, ["server", "server", "restart", "client", "restart"], id="100-MB", marks=LONG),
     ],
 )
