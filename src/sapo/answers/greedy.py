@@ -1,19 +1,20 @@
 """Greedy answers: the shared prefix runs once, and a row leaves the batch when it has finished."""
 
 from collections.abc import Sequence
-from itertools import chain
+from itertools import chain, takewhile
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad as pad_left
 from tqdm import tqdm
-from transformers import DynamicCache
+from transformers import DynamicCache, GenerationConfig, LogitsProcessorList
 
 from sapo.models.devices import is_sharded, sum_over_processes
 from sapo.prompts.batches import batches, my_batches
 from sapo.prompts.encoder import Encoded
-from sapo.prompts.prefix import Prefix, expand, last_positions, make_batch, prefix_length, run_prefix
+from sapo.prompts.prefix import Prefix, expand, last_positions, make_batch, run_prefix
+from sapo.prompts.sharing import keeps_every_token, shared_length
 from sapo.runtime.errors import DataError
 from sapo.runtime.processes import is_main, process_count
 
@@ -40,13 +41,16 @@ def generate(
     prompts and answers to come, of the rows that run at a time.
     """
     answers: list[list[int]] = [[] for _ in rows]
-    prefix = prefix_length(rows)
+    prefix = shared_length(model, rows, room=max_new_tokens)
     shared = run_prefix(model, rows[0].prompt[:prefix])
+    own = keeps_every_token(model.config)
     mine = my_batches(rows, range(len(rows)), prefix, max_new_tokens, batch_tokens, is_sharded(model))
     for batch, counts in tqdm(mine, desc=title, unit="batch", disable=not is_main()):
-        found = _continue(
-            model, [rows[index] for index in batch], prefix, shared, stop, pad, max_new_tokens, batch_tokens
-        )
+        prompts = [rows[index] for index in batch]
+        if own:
+            found = _continue(model, prompts, prefix, shared, stop, pad, max_new_tokens, batch_tokens)
+        else:
+            found = _as_transformers(model, prompts, stop, pad, max_new_tokens)
         if counts:
             for index, answer in zip(batch, found, strict=True):
                 answers[index] = answer
@@ -95,6 +99,37 @@ def _continue(
     return answers
 
 
+def _as_transformers(
+    model: "PreTrainedModel", rows: Sequence[Encoded], stop: set[int], pad: int, max_new_tokens: int
+) -> list[list[int]]:
+    """One batch by transformers' own generation, for models whose cache is more than keys and values."""
+    batch = make_batch(rows, 0, pad, model.device)
+    # Not the model's own settings: these may sample, or punish repetition
+    greedy = GenerationConfig(max_new_tokens=max_new_tokens, eos_token_id=sorted(stop), pad_token_id=pad)
+    model.generation_config = greedy
+    found: Tensor = model.generate(
+        input_ids=batch.input_ids,
+        attention_mask=batch.attention_mask,
+        generation_config=greedy,
+        logits_processor=LogitsProcessorList([_checked]),
+        synced_gpus=is_sharded(model),
+    )
+    answers = found[:, batch.input_ids.shape[1] :].tolist()
+    return [list(takewhile(lambda token: token not in stop, answer)) for answer in answers]
+
+
+def _checked(_: Tensor, scores: Tensor) -> Tensor:
+    """The scores of the next tokens.
+
+    Raises DataError where a model says nothing: of NaN some token would be taken for the most likely one.
+    """
+    if scores.isnan().any():
+        raise DataError(
+            "the model's answers are not a number (NaN): its weights or model.dtype cannot be used"
+        )
+    return scores
+
+
 def _next(
     model: "PreTrainedModel",
     ids: Tensor,
@@ -103,11 +138,7 @@ def _next(
     cache: DynamicCache | None,
     check: bool = False,
 ) -> tuple[DynamicCache, Tensor]:
-    """One pass over ids (B, L): the cache with them, and each row's most likely next token (B,).
-
-    Raises DataError, with `check`, where a model says nothing: of NaN some token would be taken for the most
-    likely one.
-    """
+    """One pass over ids (B, L): the cache with them, and each row's most likely next token (B,)."""
     output = model(
         input_ids=ids,
         attention_mask=mask,
@@ -116,11 +147,8 @@ def _next(
         use_cache=True,
         logits_to_keep=last_positions(ids, 1),
     )
-    if check and output.logits.isnan().any():
-        raise DataError(
-            "the model's answers are not a number (NaN): its weights or model.dtype cannot be used"
-        )
-    return output.past_key_values, output.logits[:, -1].argmax(-1)
+    logits = output.logits[:, -1]
+    return output.past_key_values, (_checked(ids, logits) if check else logits).argmax(-1)
 
 
 def _read(
@@ -128,7 +156,12 @@ def _read(
 ) -> Reading:
     batch = make_batch(rows, prefix, pad, model.device)
     cache, chosen = _next(
-        model, batch.input_ids, batch.attention_mask, batch.position_ids, expand(shared, len(rows)), True
+        model,
+        batch.input_ids,
+        batch.attention_mask,
+        batch.position_ids,
+        expand(shared, len(rows)) or DynamicCache(),
+        True,
     )
     return cache, chosen, batch.attention_mask, batch.position_ids[:, -1:]
 

@@ -69,10 +69,14 @@ def run_prefix(model: "PreTrainedModel", shared: Sequence[int]) -> Prefix | None
     """Keys and values of the shared tokens, None where there are none. Gradients flow where enabled."""
     if not shared:
         return None
-    output = model(
-        input_ids=torch.tensor([list(shared)], device=model.device), use_cache=True, logits_to_keep=1
+    cache = DynamicCache()  # of all tokens: by itself a model with sliding windows keeps the last ones
+    model(
+        input_ids=torch.tensor([list(shared)], device=model.device),
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
     )
-    return [(layer.keys, layer.values) for layer in output.past_key_values.layers]
+    return [(layer.keys, layer.values) for layer in cache.layers]
 
 
 def detached(prefix: Prefix) -> Prefix:

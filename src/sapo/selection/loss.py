@@ -8,7 +8,8 @@ import torch
 from sapo.models.devices import is_sharded, sum_over_processes
 from sapo.prompts.batches import my_batches
 from sapo.prompts.encoder import Encoded
-from sapo.prompts.prefix import answer_logits, answer_losses, make_batch, prefix_length, run_prefix
+from sapo.prompts.prefix import answer_logits, answer_losses, make_batch, run_prefix
+from sapo.prompts.sharing import shared_length
 from sapo.runtime.errors import DataError
 from sapo.runtime.processes import process_count
 
@@ -28,7 +29,7 @@ class RowLosses:
         if not rows:
             raise DataError("a prompt's loss needs at least one row")
         self.model, self.rows, self.pad, self.batch_tokens = model, rows, pad, batch_tokens
-        self.prefix = prefix_length(rows)
+        self.prefix = shared_length(model, rows)
         self.lockstep = is_sharded(model)
         with torch.no_grad():
             self.cache = run_prefix(model, rows[0].prompt[: self.prefix])

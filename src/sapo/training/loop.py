@@ -28,9 +28,9 @@ from sapo.prompts.prefix import (
     backward_through,
     detached,
     make_batch,
-    prefix_length,
     run_prefix,
 )
+from sapo.prompts.sharing import shared_length
 from sapo.runtime.errors import DataError
 from sapo.runtime.processes import is_main, process_count, process_index
 from sapo.training.checkpoints import Checkpoints
@@ -67,10 +67,10 @@ def train_task(
     """
     if not rows:
         raise DataError("a task needs at least one training row")
-    prefix, reason = shared_prefix(rows, train, is_sharded(model))
+    base: Any = model.get_base_model()
+    prefix, reason = shared_prefix(rows, shared_length(base, rows), train, is_sharded(model))
     logger.info("training: %s", reason)
     if train.gradient_checkpointing:
-        base: Any = model.get_base_model()
         base.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
 
     steps = step_rows(len(rows), train.epochs, train.batch_size, seed)
@@ -187,13 +187,13 @@ def step_rows(rows: int, epochs: int, batch_size: int, seed: int) -> list[list[i
     return steps
 
 
-def shared_prefix(rows: Sequence[Encoded], train: Train, sharded: bool) -> tuple[int, str]:
+def shared_prefix(rows: Sequence[Encoded], exact: int, train: Train, sharded: bool) -> tuple[int, str]:
     """How many leading tokens run once a step for all of its rows, and the reason, for the log.
 
-    Shared where it saves tokens and can work. Gradients are the plain ones to rounding; with dropout, one
-    draw on the prefix serves all rows of a step.
+    exact: how many may, see `shared_length`. They are shared where that saves tokens and can work. Gradients
+    are the plain ones to rounding; with dropout, one draw on the prefix serves all rows of a step.
     """
-    prefix, least = prefix_length(rows), min(train.batch_size, len(rows))
+    prefix, least = exact, min(train.batch_size, len(rows))
     if train.gradient_checkpointing:
         return 0, "nothing is shared between rows: gradient checkpointing keeps no keys and values"
     if sharded:

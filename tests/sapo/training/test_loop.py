@@ -159,10 +159,11 @@ def test_the_prefix_is_shared_where_it_works_and_pays_and_the_log_says_so(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     common = prefix_length(rows)
-    assert shared_prefix(rows, train_settings, sharded=False)[0] == common
-    assert shared_prefix(rows, train_settings, sharded=True)[0] == 0
+    assert shared_prefix(rows, common, train_settings, sharded=False)[0] == common
+    assert shared_prefix(rows, 0, train_settings, sharded=False)[0] == 0
+    assert shared_prefix(rows, common, train_settings, sharded=True)[0] == 0
     for change in ({"gradient_checkpointing": True}, {"batch_size": 1}):
-        assert shared_prefix(rows, train_settings.model_copy(update=change), sharded=False)[0] == 0
+        assert shared_prefix(rows, common, train_settings.model_copy(update=change), sharded=False)[0] == 0
     caplog.set_level("INFO", "sapo")
     one_epoch = train_settings.model_copy(update={"epochs": 1})
     run(rows, lora, one_epoch, tmp_path)

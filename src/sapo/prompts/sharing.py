@@ -1,0 +1,78 @@
+"""Where the first tokens may run once for all rows: for models and rows for which that is exact, and tested."""
+
+import logging
+from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING
+
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+from sapo.models.context import check_length
+from sapo.prompts.encoder import Encoded
+from sapo.prompts.prefix import prefix_length
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
+
+# Architectures whose layers tell positions by `position_ids` and keep every token's keys and values. Rows behind a
+# shared prefix, with padding between, then have the losses, gradients and answers of stock transformers:
+# tests/sapo/prompts/test_architectures.py compares each. In others padding may count as distance (MPT, GPT-Neo).
+TESTED = frozenset(
+    """
+    apertus arcee cohere cohere2 ernie4_5 exaone4 gemma gemma2 gemma3_text glm glm4 gpt_neox gpt_oss granite helium
+    hunyuan_v1_dense llama ministral mistral mixtral nemotron olmo olmo2 olmo3 olmoe opt persimmon phi phi3 qwen2
+    qwen3 qwen3_moe seed_oss smollm3 stablelm starcoder2
+    """.split()  # noqa: SIM905
+)
+logger = logging.getLogger(__name__)
+
+
+def keeps_every_token(config: "PreTrainedConfig") -> bool:
+    """Whether the model's cache can be cut, repeated and put together along tokens and rows.
+
+    Its layers are attention layers alone, and the architecture is among those tested.
+    """
+    kinds = {type(layer) for layer in DynamicCache(config=config).layers}
+    return config.get_text_config(decoder=True).model_type in TESTED and kinds <= {
+        DynamicLayer,
+        DynamicSlidingWindowLayer,
+    }
+
+
+def window(config: "PreTrainedConfig") -> int | None:
+    """The shortest sliding window of the model's layers in tokens; None where every layer sees all tokens."""
+    layers = DynamicCache(config=config).layers
+    sizes = [layer.sliding_window for layer in layers if isinstance(layer, DynamicSlidingWindowLayer)]
+    return min(sizes, default=None)
+
+
+def shared_length(model: "PreTrainedModel", rows: Sequence[Encoded], room: int = 0) -> int:
+    """How many leading prompt tokens of the rows may run once for all of them; 0 where that is not exact.
+
+    room: tokens to come after a row. Raises DataError for a row that is longer than the model's context.
+    """
+    longest = max(len(row.prompt) + len(row.answer) for row in rows) + room
+    check_length(model.config, longest)
+    reason = _reason(model.config, longest)
+    if reason:
+        _say(reason)
+        return 0
+    return prefix_length(rows)
+
+
+def _reason(config: "PreTrainedConfig", longest: int) -> str:
+    """Why rows of up to `longest` tokens share nothing; empty where they may."""
+    kind = config.get_text_config(decoder=True).model_type
+    if not keeps_every_token(config):
+        return f"nothing is shared between rows: it has not been tested to be exact for models of type {kind}"
+    seen = window(config)
+    if seen is not None and longest > seen:
+        return f"nothing is shared between rows: layers of this {kind} see {seen} tokens, and rows are longer"
+    return ""
+
+
+@cache
+def _say(reason: str) -> None:
+    """Log it once a process."""
+    logger.info(reason)
