@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from sapo.candidates import bank
 from sapo.candidates.bank import from_bank
 from sapo.candidates.checks import SPECIAL, faults, normalised
 from sapo.data.catalog import task_folders
-from sapo.data.folder import check_about, make_task
+from sapo.data.folder import check_about, language_of, make_task
 from sapo.data.sources import EMBEDDED, SOURCES
 from sapo.runtime.errors import DataError
 from sapo.runtime.files import read_json
@@ -23,12 +24,11 @@ from sapo.runtime.files import read_json
 REPOSITORY = Path(__file__).parents[3]
 BENCHMARKS = Path(os.environ.get("SAPO_BENCHMARKS") or REPOSITORY.parent / "shared" / "benchmarks")
 TASKS = sorted(SOURCES["embedded"].known())
-SEQUENCES = [
-    yaml.safe_load(path.read_text(encoding="utf-8"))
-    for path in (REPOSITORY / "conf" / "sequence").glob("*.yaml")
-]
-# Py150 has no instruction that could be paraphrased
-CATALOGUED = sorted({t for s in SEQUENCES if "sequence" in s for t in s["sequence"]["tasks"]} - {"Py150"})
+# The one has an empty instruction, the other is not in instructions.json: nothing that could be paraphrased
+WITHOUT_INSTRUCTION = {"Py150", "task1510_evalution_relation_extraction_ori"}
+CATALOGUED = sorted(task_folders().keys() - WITHOUT_INSTRUCTION)
+CHINESE = {"C-STANCE"}
+ALIKE = 0.5  # the share of common trigrams from which two texts are one with words swapped
 COPIED = {
     "en": 6,
     "zh": 12,
@@ -42,6 +42,12 @@ GOOD = [
 def embedded(name: str) -> Task:
     about = yaml.safe_load((EMBEDDED / f"{name}.yaml").read_text(encoding="utf-8"))
     return Task(name=name, source={}, train=[], test=[], **about)
+
+
+def trigrams(text: str) -> set[str]:
+    """Every run of three letters or digits, without case, punctuation and white space."""
+    plain = normalised(text)
+    return {plain[i : i + 3] for i in range(len(plain) - 2)}
 
 
 def read(name: str) -> dict[str, Any]:
@@ -99,8 +105,8 @@ def test_every_bank_tells_where_it_comes_from(name: str) -> None:
     assert content.keys() == {"task", "provenance", "instruction_sha256", "paraphrases"}
 
 
-def test_every_task_of_the_sequences_in_conf_has_a_bank_and_no_bank_is_for_another_task() -> None:
-    assert len(CATALOGUED) == 16
+def test_every_task_with_an_instruction_has_a_bank_and_no_bank_is_for_another_task() -> None:
+    assert len(CATALOGUED) == 32
     assert {path.stem for path in bank.BANK.iterdir()} == {*TASKS, *CATALOGUED}
     assert {path.suffix for path in bank.BANK.iterdir()} == {".yaml"}
 
@@ -117,12 +123,30 @@ def test_every_bank_of_a_catalogued_task_holds_twenty_different_texts_and_a_hash
         assert not SPECIAL.search(text)
 
 
+@pytest.mark.parametrize("name", [*TASKS, *CATALOGUED])
+def test_no_two_paraphrases_of_a_bank_are_one_with_words_swapped(name: str) -> None:
+    for one, other in combinations(read(name)["paraphrases"], 2):
+        first, second = trigrams(one), trigrams(other)
+        assert len(first & second) < ALIKE * len(first | second), (one, other)
+
+
+@pytest.mark.parametrize("name", [*TASKS, *CATALOGUED])
+def test_every_bank_is_in_the_language_of_its_task(name: str) -> None:
+    for text in read(name)["paraphrases"]:
+        if name in CHINESE:
+            assert language_of(text) == "zh"
+            assert not re.search(r"[,;:?!()\"']|[A-Za-z]{2}", text), text
+        else:
+            assert text.isascii(), text
+
+
 @pytest.mark.parametrize("name", CATALOGUED)
 def test_every_bank_of_a_catalogued_task_fits_the_published_instruction(name: str) -> None:
     task = catalogued(name)
     candidates = from_bank(task, 20)
     assert candidates == read(name)["paraphrases"]
     assert len({normalised(text) for text in [task.instruction, *candidates]}) == 21
+    assert (task.language == "zh") == (name in CHINESE)
     for text in candidates:
         assert faults(text, task.instruction, task.labels) == []
 
@@ -142,9 +166,10 @@ def test_fault_03_paraphrases_of_another_published_wording_are_refused(name: str
         from_bank(replace(task, instruction=task.instruction + " "), 1)
 
 
-def test_a_task_without_an_instruction_has_no_bank() -> None:
+def test_the_catalogued_tasks_without_a_bank_have_no_instruction() -> None:
     assert catalogued("Py150").instruction == ""
-    assert not (bank.BANK / "Py150.yaml").exists()
+    with pytest.raises(DataError, match="has no entry 'task1510_evalution_relation_extraction_ori'"):
+        catalogued("task1510_evalution_relation_extraction_ori")
 
 
 def test_a_smaller_count_gives_the_first_ones() -> None:
