@@ -26,7 +26,7 @@ from transformers import DataCollatorForSeq2Seq, PreTrainedModel, Trainer, Train
 
 from sapo.artifacts.lineage import Lineage
 from sapo.config import Lora, Train
-from sapo.lora.current import fold
+from sapo.lora.current import apply_update
 from sapo.lora.stack import Adapter
 from sapo.prompts.encoder import Encoded
 from sapo.training.loop import train_task
@@ -52,7 +52,7 @@ def ours(setup: Setup, rows: list[Encoded], train: Train, task: int, weight: flo
     params, model = setup.params, setup.model()
     earlier = earlier_tasks(model, params.lora, params.model.target_modules, task - 1)
     if task > 1:
-        fold(model, earlier)
+        apply_update(model, earlier)
     model = new_lora(model, params.lora, params.model.target_modules, params.seed)
 
     def work() -> list[float]:

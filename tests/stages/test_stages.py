@@ -28,7 +28,7 @@ from sapo.artifacts.chosen_prompt import Candidate, ChosenPrompt, prompt_path, p
 from sapo.artifacts.lineage import model_folder, read_lineage
 from sapo.artifacts.summary import SUMMARY, Summary
 from sapo.artifacts.task import read_about
-from sapo.lora.current import fold
+from sapo.lora.current import apply_update
 from sapo.lora.stack import load_adapter
 from sapo.models.load import load_model, load_tokenizer
 
@@ -169,7 +169,7 @@ def test_every_stage_of_every_method_runs_on_both_architectures(
     tokenizer, ids = load_tokenizer(), torch.tensor([[1, 70, 80, 90, 100]])
     assert tokenizer.chat_template
     scored = load_model(BASE_FOLDER, "float32")
-    fold(scored, load_adapter(model_folder("Code-150"), read_base().fingerprint))
+    apply_update(scored, load_adapter(model_folder("Code-150"), read_base().fingerprint))
     stock = PeftModel.from_pretrained(load_model(BASE_FOLDER, "float32"), str(model_folder("Code-150")))
     base = load_model(BASE_FOLDER, "float32")
     with torch.no_grad():

@@ -8,14 +8,17 @@ from sapo.config import WheelMember
 from sapo.runtime.outputs import write_json
 
 BASE_FOLDER = Path("models/base")
+ABOUT = "base.json"
 
 
 class BaseModelAbout(Artifact):
     """location: the weights' folder if not beside base.json. sha256: file name -> hash, empty for the hub.
 
-    fingerprint: a hash of id, revision and weights, by which adapters and scores know their base model.
+    fingerprint: a hash of id, revision and these hashes, by which adapters and scores know their base model;
+    of a model in a folder, of the hashes alone.
     """
 
+    FORMAT: ClassVar[int] = 2
     STAGE: ClassVar[str | None] = "base_model"
     name: str
     source: str
@@ -27,9 +30,9 @@ class BaseModelAbout(Artifact):
     fingerprint: str
 
     def write(self, folder: Path) -> None:
-        write_json(folder / "base.json", self.content())
+        write_json(folder / ABOUT, self.content())
 
 
 def read_base(folder: Path = BASE_FOLDER) -> BaseModelAbout:
     """What base.json records (ArtifactError where it is missing or damaged)."""
-    return BaseModelAbout.read(folder / "base.json")
+    return BaseModelAbout.read(folder / ABOUT)

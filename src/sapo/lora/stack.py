@@ -39,7 +39,7 @@ class PeftConfig(BaseModel):
 class Adapter:
     """A saved adapter: A (rank, in) and B (out, rank) of each module in float32, its scaling and its lineage.
 
-    `target_modules`: the last part of the names of all modules that it must adapt.
+    `target_modules`: PEFT's names of all modules that it must adapt.
     """
 
     a: dict[str, Tensor]
@@ -156,6 +156,7 @@ def save_adapter(
         target_modules=sorted(target_modules),
         task_type="CAUSAL_LM",
         base_model_name_or_path=lineage.base.id,
+        revision=lineage.base.revision,
         inference_mode=True,
     )
     save_file(saved, folder / WEIGHTS, metadata={"format": "pt"})

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from sapo.artifacts.base_model import BASE_FOLDER, read_base
+from sapo.artifacts.base_model import ABOUT, BASE_FOLDER, read_base
 from sapo.models.devices import device
+from sapo.runtime.cache import remembered_sha256
 from sapo.runtime.errors import ArtifactError, DataError
 from sapo.runtime.imports import quick_imports
 from sapo.runtime.outputs import STORAGE_ERRORS, storage_error
@@ -16,12 +17,22 @@ from sapo.runtime.outputs import STORAGE_ERRORS, storage_error
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-# Of a hub model: never a pickle, never code
-WANTED = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
+# What a model is read from: never a pickle, never code
+SUFFIXES = (".json", ".safetensors", ".jinja", ".txt", ".model")
+WANTED = [f"*{suffix}" for suffix in SUFFIXES]
+
+
+def hashed_files(folder: Path) -> dict[str, str]:
+    """The sha256 of each file that a model is read from, by name."""
+    files = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES and path.name != ABOUT)
+    return {path.name: remembered_sha256(path) for path in files}
 
 
 def weights_folder(folder: Path = BASE_FOLDER) -> str:
-    """The local folder that holds the weights: what stages load never comes over the network."""
+    """The local folder that holds the weights: what stages load never comes over the network.
+
+    Raises ArtifactError where it is gone or its files are not those that base.json records.
+    """
     about = read_base(folder)
     if about.source == "hub":
         from huggingface_hub import snapshot_download
@@ -37,7 +48,16 @@ def weights_folder(folder: Path = BASE_FOLDER) -> str:
             ) from None
     if about.location and not Path(about.location).is_dir():
         raise ArtifactError(f"model.id: {about.location} is no longer there", stage="base_model")
-    return about.location or str(folder)
+    location = Path(about.location or folder)
+    found = hashed_files(location)
+    if odd := sorted(
+        name for name in about.sha256.keys() | found if about.sha256.get(name) != found.get(name)
+    ):
+        raise ArtifactError(
+            f"{location} is not the model that {folder / ABOUT} records: see {', '.join(odd):.200}",
+            stage="base_model",
+        )
+    return str(location)
 
 
 @contextmanager

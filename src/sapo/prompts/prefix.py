@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -69,7 +69,7 @@ def run_prefix(model: "PreTrainedModel", shared: Sequence[int]) -> Prefix | None
     """Keys and values of the shared tokens, None where there are none. Gradients flow where enabled."""
     if not shared:
         return None
-    cache = DynamicCache()  # of all tokens: by itself a model with sliding windows keeps the last ones
+    cache: Any = DynamicCache()  # of all tokens: by itself a model with sliding windows keeps the last ones
     model(
         input_ids=torch.tensor([list(shared)], device=model.device),
         past_key_values=cache,

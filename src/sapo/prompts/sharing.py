@@ -1,4 +1,4 @@
-"""Where the first tokens may run once for all rows: for models and rows for which that is exact, and tested."""
+"""Where the first tokens may run once for all rows: where that is exact, and tested to be."""
 
 import logging
 from collections.abc import Sequence
@@ -15,14 +15,15 @@ from sapo.prompts.prefix import prefix_length
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
-# Architectures whose layers tell positions by `position_ids` and keep every token's keys and values. Rows behind a
-# shared prefix, with padding between, then have the losses, gradients and answers of stock transformers:
-# tests/sapo/prompts/test_architectures.py compares each. In others padding may count as distance (MPT, GPT-Neo).
+# Architectures whose layers tell positions by `position_ids` and keep every token's keys and values. Rows
+# behind a shared prefix, with padding between, then have the losses, gradients and answers of stock
+# transformers: tests/sapo/prompts/test_architectures.py compares each. In others padding may count as distance
+# (MPT, GPT-Neo).
 TESTED = frozenset(
     """
-    apertus arcee cohere cohere2 ernie4_5 exaone4 gemma gemma2 gemma3_text glm glm4 gpt_neox gpt_oss granite helium
-    hunyuan_v1_dense llama ministral mistral mixtral nemotron olmo olmo2 olmo3 olmoe opt persimmon phi phi3 qwen2
-    qwen3 qwen3_moe seed_oss smollm3 stablelm starcoder2
+    apertus arcee cohere cohere2 ernie4_5 exaone4 gemma gemma2 gemma3_text glm glm4 gpt_neox gpt_oss granite
+    helium hunyuan_v1_dense llama ministral mistral mixtral nemotron olmo olmo2 olmo3 olmoe opt persimmon phi
+    phi3 qwen2 qwen3 qwen3_moe seed_oss smollm3 stablelm starcoder2
     """.split()  # noqa: SIM905
 )
 logger = logging.getLogger(__name__)

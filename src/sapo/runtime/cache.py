@@ -2,10 +2,12 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+
+from sapo.runtime.files import sha256_file
 
 
 def cache_folder() -> Path:
@@ -34,3 +36,18 @@ def alone(path: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def remembered_sha256(path: Path) -> str:
+    """The sha256 of a file's bytes, in hex: read again only when its inode, size or times have changed."""
+    stat = path.stat()
+    state = f"{stat.st_dev}-{stat.st_ino}-{stat.st_size}-{stat.st_mtime_ns}-{stat.st_ctime_ns}"
+    kept = cache_folder() / "sha256" / state
+    with suppress(OSError):
+        if len(digest := kept.read_text(encoding="ascii")) == 64:
+            return digest
+    digest = sha256_file(path)
+    with suppress(OSError):  # a cache that cannot be written costs time, nothing else
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(digest, encoding="ascii")
+    return digest

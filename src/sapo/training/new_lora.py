@@ -4,18 +4,19 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel
 from torch import Tensor
 
 from sapo.config import Lora
-from sapo.runtime.errors import DataError
+from sapo.lora.current import round_once
+from sapo.lora.targets import add_lora
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
 def new_lora(model: "PreTrainedModel", lora: Lora, target_modules: Sequence[str], seed: int) -> PeftModel:
-    """The frozen model with one fresh LoRA on `target_modules`. Raises DataError where no module matches."""
+    """The frozen model with one fresh LoRA on `target_modules`. Raises DataError for others."""
     config = LoraConfig(
         r=lora.r,
         lora_alpha=lora.alpha,
@@ -24,11 +25,8 @@ def new_lora(model: "PreTrainedModel", lora: Lora, target_modules: Sequence[str]
         task_type="CAUSAL_LM",
     )
     torch.manual_seed(seed)
-    try:
-        adapted = get_peft_model(model, config)
-    except ValueError as error:
-        raise DataError(f"model.target_modules = {list(target_modules)}: {error}") from error
-    assert isinstance(adapted, PeftModel)
+    adapted = add_lora(model, config)
+    round_once(adapted)
     return adapted
 
 

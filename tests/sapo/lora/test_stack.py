@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from sapo.artifacts.base_model import read_base
 from sapo.artifacts.task import Example
 from sapo.config import Lora, Train
-from sapo.lora.current import fold
+from sapo.lora.current import apply_update
 from sapo.lora.stack import Adapter, check_continues, load_adapter, save_adapter, stack
 from sapo.prompts.encoder import Encoded, PromptEncoder
 from sapo.runtime.errors import DataError, OtherRunError
@@ -39,7 +39,7 @@ def learn_three_tasks(
     for number, answer in enumerate(("one", "two {2}", "three")):
         model = new_model()
         if previous:
-            fold(model, previous)
+            apply_update(model, previous)
         adapted = new_lora(model, lora, MODULES, seed=number)
         rows = encoder.encode(
             f"Task {answer}.", "?", "en", [replace(e, label=answer) for e in examples], answers=True
@@ -90,7 +90,7 @@ def test_fault_01_trained_saved_and_scored_logits_agree_after_each_of_three_task
         expected = logits(model, rows)
         stock = PeftModel.from_pretrained(new_model(), str(folder))
         scored = new_model()
-        fold(scored, load_adapter(folder, read_base(tiny_base).fingerprint))
+        apply_update(scored, load_adapter(folder, read_base(tiny_base).fingerprint))
         assert (expected - untouched).abs().max() > 0.05  # the adapter does something
         assert (logits(stock, rows) - expected).abs().max() < 1e-4
         assert (logits(scored, rows) - expected).abs().max() < 1e-4

@@ -1,0 +1,41 @@
+"""Whether a base model can be used at all, found from its configuration and tokenizer before any work."""
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from sapo.config import Params
+from sapo.lora.targets import add_lora
+from sapo.models.context import check_length
+from sapo.models.load import load_tokenizer, named, weights_folder
+from sapo.prompts.encoder import PromptEncoder
+from sapo.runtime.errors import DataError
+
+# What every forward call here is told beside the tokens
+NEEDED = {"attention_mask", "logits_to_keep"}
+
+
+def check_base(params: Params, folder: Path) -> None:
+    """Refuse (DataError) the model in `folder`, as `make_base` has left it, where these settings cannot use it.
+
+    That is for its architecture, context, modules to adapt, tokenizer or chat template. No weights are read.
+    """
+    location = weights_folder(folder)
+    with named(f"the model in {location}"):
+        config = AutoConfig.from_pretrained(location, trust_remote_code=False, local_files_only=True)
+        with torch.device("meta"):
+            model: Any = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    kind = type(model).__name__
+    if config.is_encoder_decoder or getattr(config, "is_decoder", True) is False:
+        raise DataError(
+            f"model.id: {kind} is not a decoder that predicts the next token: choose another model"
+        )
+    if missing := sorted(NEEDED - inspect.signature(model.forward).parameters.keys()):
+        raise DataError(f"model.id: {kind} cannot be told {' and '.join(missing)}: choose another model")
+    check_length(config, params.prompt.max_tokens + params.evaluate.max_new_tokens)
+    PromptEncoder(load_tokenizer(folder), params.prompt.max_tokens, params.model.template_options)
+    add_lora(model, LoraConfig(r=1, target_modules=params.model.target_modules, task_type="CAUSAL_LM"))
