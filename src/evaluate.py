@@ -73,7 +73,8 @@ def evaluate(stage: str) -> None:
             write_predictions(folder, task, kind, texts, of_rows)
     rows = [RowScores.of(stage, task.name, kind, of_rows) for task, kind, _, of_rows in answers]
     weights = weights_path(stage) if adapter else None
-    record = answers_record(params, read_base().fingerprint, weights, asked, device().type)
+    template = engine.encoder.template_sha256
+    record = answers_record(params, read_base().fingerprint, weights, asked, template, device().type)
     now = StageScores(
         stage=stage, scores=scores["chosen"], scores_original_prompt=scores["original"], run=record
     )

@@ -64,11 +64,9 @@ def measure_all(
     encoder = PromptEncoder(load_tokenizer(), params.prompt.max_tokens, params.model.template_options)
     best, candidates = measure(model, encoder, task, texts, params.selection, search)
     weights = weights_path(before[-1]) if before else None
-    return (
-        best,
-        candidates,
-        selection_record(params, read_base().fingerprint, weights, task.name, device().type),
-    )
+    base, template = read_base().fingerprint, encoder.template_sha256
+    record = selection_record(params, base, weights, task.name, template, device().type)
+    return best, candidates, record
 
 
 if __name__ == "__main__":

@@ -54,7 +54,14 @@ def train(task: str) -> None:
 
     start = weights_path(after) if previous else None
     record = training_record(
-        params, base.fingerprint, start, task, prompt, selector=chosen.selector, device=device().type
+        params,
+        base.fingerprint,
+        start,
+        task,
+        prompt,
+        selector=chosen.selector,
+        template=encoder.template_sha256,
+        device=device().type,
     )
     checkpoints = checkpoint_folder(task, record, params)
     trained = train_task(

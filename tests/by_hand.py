@@ -26,6 +26,7 @@ from sapo.runtime.outputs import write_json
 TEST_ROWS = 20
 LOSSES = (2.5, 1.25, 3.0)  # of each task's candidates, the original first; one more in every later task
 FINGERPRINT = "f1"  # of the base model
+TEMPLATE = "7" * 64  # sha256 of what a chat template puts around a text
 
 
 def settings(order: Sequence[str]) -> Params:
@@ -149,7 +150,16 @@ def run_by_hand(
                 selector=selector,
                 selection=prompt_sha256(task),
                 rows=24,
-                run=training_record(params, FINGERPRINT, start, task, asked[task], selector, "cpu"),
+                run=training_record(
+                    params,
+                    FINGERPRINT,
+                    start,
+                    task,
+                    asked[task],
+                    selector=selector,
+                    template=TEMPLATE,
+                    device="cpu",
+                ),
                 history=steps(),
             )
         )
@@ -179,7 +189,7 @@ def answered(
         stage=stage,
         scores=metrics_of(dict(zip(order, scores, strict=True))),
         scores_original_prompt=metrics_of({task: v - lower for task, v in zip(order, scores, strict=True)}),
-        run=answers_record(params, FINGERPRINT, weights, asked, "cpu"),
+        run=answers_record(params, FINGERPRINT, weights, asked, TEMPLATE, "cpu"),
     )
 
 
@@ -189,7 +199,7 @@ def scores_by_hand(stage: str, chosen: TaskScores, original: TaskScores) -> Stag
         stage=stage,
         scores=chosen,
         scores_original_prompt=original,
-        run=answers_record(settings(["a"]), FINGERPRINT, None, {}, "cpu"),
+        run=answers_record(settings(["a"]), FINGERPRINT, None, {}, TEMPLATE, "cpu"),
     )
 
 
@@ -208,7 +218,7 @@ def chosen_by_hand(
             for i, (text, loss) in enumerate(zip(texts, losses, strict=True))
         ]
         weights = weights_path(after) if number else None
-        record = selection_record(params, FINGERPRINT, weights, task, "cpu")
+        record = selection_record(params, FINGERPRINT, weights, task, TEMPLATE, "cpu")
     return ChosenPrompt(
         task=task,
         after=after,

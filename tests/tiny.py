@@ -26,7 +26,7 @@ def lineage_of(base: Path, lora: Lora, instructions: Sequence[str] = ("Judge it.
     """The lineage of an adapter of the model in `base` with a task t0, t1 ... for each instruction."""
     params, about = load_params(REPOSITORY / "params.yaml"), read_base(base)
     settings = TrainingSettings(
-        **dict(reading(params)),
+        **dict(reading(params, "3" * 64)),
         selector="original",
         orthogonal_weight=0.0,
         lora=lora.model_dump(),

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from sapo.artifacts.run_record import PromptText, SelectionRecord
 from sapo.artifacts.schema import Artifact, Part
@@ -35,6 +36,7 @@ def unmeasured(candidates: Sequence[str]) -> list[Candidate]:
 class ChosenPrompt(Artifact):
     """chosen: number of the candidate to train with. rows: how many rows candidates may be measured on."""
 
+    FORMAT: ClassVar[int] = 2
     task: str
     after: str
     selector: str

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from sapo.artifacts.run_record import PromptText, TrainingRecord
 from sapo.artifacts.schema import Artifact, Part
@@ -43,6 +44,7 @@ class Learned(Part):
 
 
 class Lineage(Artifact):
+    FORMAT: ClassVar[int] = 2
     base: BaseOfAdapter
     seed: int
     method: Method

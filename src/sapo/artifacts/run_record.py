@@ -48,6 +48,7 @@ class Reading(Part):
     prompt: Prompt
     dtype: str
     template_options: dict[str, bool | str]
+    template: str  # sha256 of what the chat template puts around a text
 
 
 class AnswerSettings(Reading):
@@ -116,14 +117,21 @@ class TrainingRecord(Part):
 
 
 def answers_record(
-    params: Params, base: str, adapter: Path | None, asked: Mapping[str, PromptText], device: str
+    params: Params,
+    base: str,
+    adapter: Path | None,
+    asked: Mapping[str, PromptText],
+    template: str,
+    device: str,
 ) -> AnswersRecord:
     """The record of the answers to `asked`. base: model fingerprint. adapter: file of weights, if any."""
     engine = {"vllm": version("vllm")} if params.evaluate.engine == "vllm" else {}
     return AnswersRecord(
         base=base,
         adapter=_sha256(adapter),
-        settings=AnswerSettings(**dict(reading(params)), evaluate=params.evaluate.model_dump(exclude=EFFORT)),
+        settings=AnswerSettings(
+            **dict(reading(params, template)), evaluate=params.evaluate.model_dump(exclude=EFFORT)
+        ),
         tasks={task: _tested(task, prompt) for task, prompt in asked.items()},
         versions=versions() | engine,
         device=device,
@@ -131,7 +139,7 @@ def answers_record(
 
 
 def selection_record(
-    params: Params, base: str, adapter: Path | None, task: str, device: str
+    params: Params, base: str, adapter: Path | None, task: str, template: str, device: str
 ) -> SelectionRecord:
     """The record of `task`'s candidate losses. base: model fingerprint. adapter: file of weights, if any."""
     return SelectionRecord(
@@ -139,7 +147,7 @@ def selection_record(
         adapter=_sha256(adapter),
         train=sha256_file(split_path(task, "train")),
         settings=SelectionSettings(
-            **dict(reading(params)), selection=params.selection.model_dump(exclude=EFFORT)
+            **dict(reading(params, template)), selection=params.selection.model_dump(exclude=EFFORT)
         ),
         versions=versions(),
         device=device,
@@ -147,11 +155,19 @@ def selection_record(
 
 
 def training_record(
-    params: Params, base: str, start: Path | None, task: str, prompt: PromptText, selector: str, device: str
+    params: Params,
+    base: str,
+    start: Path | None,
+    task: str,
+    prompt: PromptText,
+    *,
+    selector: str,
+    template: str,
+    device: str,
 ) -> TrainingRecord:
     """The record of `task`'s training. base: model fingerprint. start: file of earlier weights, if any."""
     settings = TrainingSettings(
-        **dict(reading(params)),
+        **dict(reading(params, template)),
         selector=selector,
         orthogonal_weight=params.method.orthogonal_weight,
         lora=params.lora.model_dump(),
@@ -170,10 +186,13 @@ def training_record(
     )
 
 
-def reading(params: Params) -> Reading:
-    """The settings of `params` that decide how a model reads rows."""
+def reading(params: Params, template: str) -> Reading:
+    """What decides how a model reads rows; template: PromptEncoder.template_sha256."""
     return Reading(
-        prompt=params.prompt, dtype=params.model.dtype, template_options=params.model.template_options
+        prompt=params.prompt,
+        dtype=params.model.dtype,
+        template_options=params.model.template_options,
+        template=template,
     )
 
 

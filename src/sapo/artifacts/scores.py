@@ -5,7 +5,7 @@ The first file has means, the second one all rows.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import ConfigDict
 
@@ -32,6 +32,7 @@ class StageScores(Part):
 
 
 class Scores(Artifact):
+    FORMAT: ClassVar[int] = 2
     stages: list[StageScores]  # the base model first
 
 

@@ -43,9 +43,9 @@ def current_model(params: Params, adapter: Adapter | None) -> "PreTrainedModel":
 def apply_update(model: "PreTrainedModel", adapter: Adapter) -> None:
     """Add scaling * B @ A to the model's weights in memory.
 
-    float32 weights take it in: the same cost after every task. Those of fewer bits would round most of a small
-    update away: there it stays beside them, in float32, as in PEFT. Raises OtherRunError, before any change,
-    where the adapter's modules are not the model's.
+    float32 weights take it in: the same cost after every task. Weights of fewer bits would round most of a
+    small update away: there it stays beside them, in float32, as in PEFT. Raises OtherRunError, before any
+    change, where the adapter's modules are not the model's.
     """
     _check_fits(model, adapter)
     for name, a in adapter.a.items():
@@ -61,7 +61,7 @@ def apply_update(model: "PreTrainedModel", adapter: Adapter) -> None:
 
 
 class UpdatedLinear(torch.nn.Linear):
-    """A frozen linear layer whose weight (out, in) has an update of low rank, b (out, R) @ a (R, in), beside it.
+    """A frozen linear layer with an update of low rank, b (out, R) @ a (R, in), beside its weight (out, in).
 
     rounded: whether the sum, which is computed in float32, is given in the weights' dtype.
     """
@@ -82,7 +82,7 @@ class UpdatedLinear(torch.nn.Linear):
 
 
 def round_once(model: torch.nn.Module) -> None:
-    """Round what a new LoRA adds to an UpdatedLinear together with what this gives, as PEFT does for one LoRA."""
+    """Let a new LoRA on an UpdatedLinear be added before the one rounding, as in PEFT's own layers."""
     for module in model.modules():
         inner = getattr(module, "base_layer", None)
         if isinstance(inner, UpdatedLinear):

@@ -31,9 +31,7 @@ def check_base(params: Params, folder: Path) -> None:
             model: Any = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     kind = type(model).__name__
     if config.is_encoder_decoder or getattr(config, "is_decoder", True) is False:
-        raise DataError(
-            f"model.id: {kind} is not a decoder that predicts the next token: choose another model"
-        )
+        raise DataError(f"model.id: {kind} does not predict the next token: choose a causal model")
     if missing := sorted(NEEDED - inspect.signature(model.forward).parameters.keys()):
         raise DataError(f"model.id: {kind} cannot be told {' and '.join(missing)}: choose another model")
     check_length(config, params.prompt.max_tokens + params.evaluate.max_new_tokens)

@@ -32,7 +32,8 @@ def make_base(model: Model, folder: Path, seed: int = SEED) -> None:
     """Put in `folder` what `load_model` and `load_tokenizer` need, and base.json (source, versions, hashes).
 
     `wheel` and `random` models are written there as safetensors; `hub` and `folder` models are recorded, not
-    copied. seed: of random weights. Raises DataError for a wheel, folder, hub id or architecture that cannot be used.
+    copied. seed: of random weights. Raises DataError for a wheel, folder, hub id or architecture that cannot
+    be used.
     """
     location = folder
     if model.source == "wheel":

@@ -1,8 +1,10 @@
 """Prompts: the user turn, its chat rendering, its tokens. If one is too long, only the sentence is cut."""
 
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +12,7 @@ from jinja2 import TemplateError
 
 from sapo.artifacts.task import Example
 from sapo.runtime.errors import DataError
+from sapo.runtime.files import sha256_json
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -17,7 +20,10 @@ if TYPE_CHECKING:
 TEXT_HEADING = {"en": "Text:", "zh": "文本:"}
 # How many characters of a text are looked at: so many, or so many for each token that a prompt may have
 SEEN = 200_000, 64
+DAY = datetime(2024, 7, 26)  # what a template that asks for the date is told; Llama 3's own default
+CHANCE = re.compile(r"\|\s*random\b|\blipsum\b")  # Jinja's own
 SENTINEL = "\u2042USER\u2042"  # stands for the user's text while the chat template is taken apart
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -46,8 +52,17 @@ class PromptEncoder:
     def __init__(
         self, tokenizer: "PreTrainedTokenizerBase", max_tokens: int, template_options: dict[str, Any]
     ) -> None:
+        if not tokenizer.is_fast:
+            raise DataError(
+                f"the tokenizer ({type(tokenizer).__name__}) does not tell where in a text its tokens are: "
+                "choose a model with a tokenizer.json"
+            )
         self.tokenizer = tokenizer
         self.max_tokens = max_tokens
+        self._frozen = False
+        template = str(template_options.get("chat_template") or tokenizer.chat_template)
+        if CHANCE.search(template):
+            raise DataError("the model's chat template draws at random: no two prompts would be alike")
         user = {"role": "user", "content": SENTINEL}
         rendered = self._render([user], template_options | {"add_generation_prompt": True})
         opening, found, closing = rendered.partition(SENTINEL)
@@ -76,14 +91,28 @@ class PromptEncoder:
                 "the model's chat template and tokenizer have no token that ends a turn: choose another model"
             )
         self.end_of_turn: int = end
+        if self._frozen:
+            logger.info("the model's chat template asks for the date: it is always told %s", DAY.date())
+
+    @property
+    def template_sha256(self) -> str:
+        """By which a record knows all that the template puts around a user's text."""
+        return sha256_json([self._opening, self._before, self._after, self._closing, self.end_of_turn])
 
     def _render(self, messages: list[dict[str, str]], options: dict[str, Any]) -> str:
         try:
-            return str(self.tokenizer.apply_chat_template(messages, tokenize=False, **options))
+            # The name under which transformers gives templates the clock
+            told = {"strftime_now": self._date} | options
+            return str(self.tokenizer.apply_chat_template(messages, tokenize=False, **told))
         except (TemplateError, TypeError, ValueError) as error:
             raise DataError(
                 f"the model's chat template fails with model.template_options = {options}: {error}"
             ) from error
+
+    def _date(self, form: str) -> str:
+        """The same on every day: the date would change prompts, and numbers, from one day to the next."""
+        self._frozen = True
+        return DAY.strftime(form)
 
     def _ids(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 # Architectures whose layers tell positions by `position_ids` and keep every token's keys and values. Rows
 # behind a shared prefix, with padding between, then have the losses, gradients and answers of stock
-# transformers: tests/sapo/prompts/test_architectures.py compares each. In others padding may count as distance
-# (MPT, GPT-Neo).
+# transformers: tests/sapo/prompts/test_architectures.py compares each. In others (MPT, GPT-Neo) padding may
+# count as distance.
 TESTED = frozenset(
     """
     apertus arcee cohere cohere2 ernie4_5 exaone4 gemma gemma2 gemma3_text glm glm4 gpt_neox gpt_oss granite

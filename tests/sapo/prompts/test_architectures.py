@@ -1,7 +1,7 @@
 """Losses, gradients and greedy answers of many architectures against stock transformers, in float32.
 
-Stock is the plainest way: row by row, no padding, no shared prefix; `generate` for answers. Weights are random
-and larger than usual, so that answers depend on the prompt; windows are shorter than the longest row.
+Stock is the plainest way: row by row, no padding, no shared prefix; `generate` for answers. Weights are
+random and larger than usual, so that answers depend on the prompt; windows are shorter than the longest row.
 """
 
 from typing import Any
