@@ -59,7 +59,7 @@ def evaluate(stage: str) -> None:
             prompts["original"] = own
         for kind, prompt in prompts.items():
             texts = engine.answer(task, prompt)
-            of_rows = row_scores(texts, [example.label for example in task.test])
+            of_rows = row_scores(texts, [example.references for example in task.test])
             answers.append((task, kind, texts, of_rows))
             scores[kind][name] = {metric: fmean(values) for metric, values in of_rows.items()}
         scores["original"].setdefault(name, scores["chosen"][name])

@@ -2,7 +2,8 @@
 
 usage: python tools/recover.py        # in the repository's top folder; `make repro` does it before each run
 
-Says what it repaired, and nothing where nothing was wrong. While a DVC works here it touches nothing.
+Says what it repaired, and nothing where nothing was wrong. Ends with a line that names settings that no stage
+could use. While a DVC works here it touches nothing.
 """
 
 import json
@@ -13,6 +14,8 @@ import time
 from pathlib import Path
 
 import psutil
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
 OUTPUTS = ("data", "models", "metrics", "plots")
 # DVC's tables of who reads and writes what, by process id
@@ -43,6 +46,23 @@ def main() -> None:
         for left in [*Path(folder).rglob("*.partial")]:
             shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
             print(f"{left}: removed, a stage was killed while writing it")
+    if Path("src/sapo/config.py").is_file():
+        check_settings()
+
+
+def check_settings() -> None:
+    """End with one line where no stage could use params.yaml.
+
+    DVC looks for dependencies first, and of ~/my_tasks it says only that there is no such file.
+    """
+    from sapo.config import load_params
+    from sapo.runtime.command import one_line
+    from sapo.runtime.errors import DataError
+
+    try:
+        load_params()
+    except DataError as error:
+        sys.exit(f"error: {one_line(str(error))}")
 
 
 def at_work(program: str) -> psutil.Process | None:

@@ -8,17 +8,29 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
 
 from sapo.data.sources import SOURCES
 from sapo.runtime.errors import DataError
-from sapo.runtime.files import read_yaml
+from sapo.runtime.files import no_text, read_yaml, unexpanded
 from sapo.selection.selectors import ORIGINAL, SELECTORS
 
 BASE = "base"  # the stage before the first task: the base model
 SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 Name = Annotated[str, Field(pattern=f"^{SAFE_NAME.pattern}$")]  # it becomes part of paths and of titles
 Positive = Annotated[int, Field(ge=1, lt=2**31)]
+
+
+LocalPath = Annotated[str, AfterValidator(unexpanded)]
 
 
 class Section(BaseModel):
@@ -35,7 +47,7 @@ class Sequence(Section):
     name: Name
     source: str  # where the tasks' rows come from: a name of sapo.data.sources
     # The file or folder that defines them: DVC watches it, and source `folder` reads its tasks there
-    path: str
+    path: LocalPath
     tasks: dict[str, After]
     last: str  # the last task; spelt out, so that dvc.yaml can use it
 
@@ -74,6 +86,8 @@ class Sequence(Section):
                     f"tasks: {task!r} cannot be a task's name: "
                     f"use letters, digits, '_', '-' and '.'; not {BASE!r}"
                 )
+            if why := source.unusable().get(task):
+                raise ValueError(f"tasks: {task!r} cannot be used: {why}")
             if known and task not in known:
                 raise ValueError(
                     f"tasks: no task of source {self.source!r} is called {task!r}; "
@@ -98,7 +112,7 @@ class Data(Section):
     train_rows: Positive  # of each task, at most
     test_rows: Positive  # of each task, at most
     max_words: Positive  # of an embedded task's text: it is cut to so many words
-    seed: int  # draws the rows of embedded tasks
+    seed: int  # draws the rows of tasks whose files have no splits
     url: str | None  # where to fetch catalogued files; null: where they are published
 
     @field_validator("url")
@@ -110,7 +124,7 @@ class Data(Section):
                 "a name, password or query cannot be part of it: "
                 "give credentials as fsspec's own configuration does"
             )
-        return url
+        return url if url is None or url.startswith("~/") else unexpanded(url)  # fsspec knows the first
 
 
 class Prompt(Section):
@@ -177,13 +191,15 @@ class Model(Section):
             raise ValueError("wheel: needed by source 'wheel', and by no other")
         if self.source == "hub" and not re.fullmatch(r"[0-9a-f]{40}", self.revision or ""):
             raise ValueError("revision: a hub model needs the 40-digit commit id it is pinned to")
+        if self.source == "folder":
+            unexpanded(self.id)
         return self
 
 
 class Paraphrase(Section):
     source: Literal["bank", "file", "api"]  # the repository's own, the user's file, a language model
     count: Positive  # candidates beside the original
-    path: str  # the bank's folder, or the user's own file for source `file`
+    path: LocalPath  # the bank's folder, or the user's own file for source `file`
     model: str  # asked by source `api`, as the three below
     temperature: Annotated[float, Field(ge=0, le=2)]
     concurrency: Annotated[int, Field(ge=1, le=64)]  # requests at a time
@@ -248,5 +264,14 @@ def load_params(path: str | Path = "params.yaml") -> Params:
     try:
         return Params.model_validate(content)
     except ValidationError as error:
-        faults = [f"  {'.'.join(map(str, fault['loc'])) or path}: {fault['msg']}" for fault in error.errors()]
+        faults = [f"  {_told(fault, str(path))}" for fault in error.errors()]
         raise DataError("\n".join([f"{path} cannot be used:", *faults])) from None
+
+
+def _told(fault: ErrorDetails, path: str) -> str:
+    """The setting and what is wrong with it; no word of Python's for what YAML does not take for text."""
+    is_key = fault["loc"][-1:] == ("[key]",)
+    name = ".".join(map(str, fault["loc"][:-2] if is_key else fault["loc"])) or path
+    if fault["type"] != "string_type" or isinstance(fault["input"], dict | list):
+        return f"{name}: {fault['msg']}"
+    return f"{name}: {'the key ' if is_key else ''}{no_text(fault['input'])}"

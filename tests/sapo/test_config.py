@@ -1,5 +1,6 @@
 """A setting that cannot be used is refused by name."""
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -143,6 +144,97 @@ def test_a_task_of_a_folder_may_have_any_safe_name(
         assert load_params(path).sequence.order == [task]
     else:
         refused(path, f"{task!r} cannot be a task's name")
+
+
+FOLDER = {"name": "mine", "source": "folder", "path": "/some/folder"}
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        (2021, "2021"),
+        (True, "true (as are yes and on)"),
+        (False, "false (as are no and off)"),
+        (1000.0, "1000.0"),
+        (None, "null"),
+    ],
+)
+def test_a_name_that_yaml_takes_for_no_text_is_to_be_put_in_quotes(
+    changed: Callable[..., Path], name: Any, shown: str
+) -> None:
+    tasks = {name: {"after": "base"}, "b": {"after": name}}
+    path = changed("sequence", FOLDER | {"name": name, "tasks": tasks, "last": name})
+    say = "is not a text in YAML: put it in quotes"
+    with pytest.raises(DataError) as caught:
+        load_params(path)
+    message = str(caught.value)
+    assert set(message.splitlines()[1:]) == {
+        f"  sequence.name: {shown} {say}",
+        f"  sequence.tasks: the key {shown} {say}",
+        f"  sequence.tasks.b.after: {shown} {say}",
+        f"  sequence.last: {shown} {say}",
+    }
+    assert "Input should be" not in message
+
+
+@pytest.mark.parametrize("name", ["2021", "no", "null", "1.5", "2021-01-02", "0x10", "true"])
+def test_a_name_in_quotes_is_a_name(changed: Callable[..., Path], name: str) -> None:
+    tasks = {name: {"after": "base"}, "b": {"after": name}}
+    path = changed("sequence", FOLDER | {"name": name, "tasks": tasks, "last": "b"})
+    assert load_params(path).sequence.order == [name, "b"]
+
+
+@pytest.mark.parametrize(
+    "name", ["sequence.name", "method.name", "method.selector", "model.name", "model.id", "launch.command"]
+)
+@pytest.mark.parametrize("value", [2021, True, 1.5])
+def test_every_other_setting_that_is_a_text_says_the_same(
+    changed: Callable[..., Path], name: str, value: Any
+) -> None:
+    refused(
+        changed(name, value), f"{key(name)}{json.dumps(value)}", "is not a text in YAML: put it in quotes"
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("~/my tasks", "~ is not expanded: write the whole path, or ${oc.env:HOME}/my tasks"),
+        ("~", "~ is not expanded: write the whole path, or ${oc.env:HOME}"),
+        ("~me/tasks", "~me is not expanded: write the whole path"),
+        ("$HOME/tasks", "$HOME is not expanded: write the whole path, or ${oc.env:HOME}/tasks"),
+        ("${HOME}/tasks", "${HOME} is not expanded: write the whole path, or ${oc.env:HOME}/tasks"),
+        ("/data/$USER/x", "$USER is not expanded: write the whole path, or /data/${oc.env:USER}/x"),
+    ],
+)
+def test_a_path_that_a_shell_would_expand_is_refused_with_what_to_write(
+    changed: Callable[..., Path], path: str, message: str
+) -> None:
+    tasks = {"a": {"after": "base"}}
+    refused(
+        changed("sequence", FOLDER | {"path": path, "tasks": tasks, "last": "a"}), "sequence.path", message
+    )
+    refused(changed("paraphrase.path", path), "paraphrase.path", message)
+    refused(changed("model", COMMITTED["model"] | {"source": "folder", "wheel": None, "id": path}), message)
+    if not path.startswith("~/"):  # which fsspec expands
+        refused(changed("data.url", path), "data.url", message)
+
+
+@pytest.mark.parametrize("path", ["../x", "/a/b$c", "x~", "/x/~/y", "/a/5$", "/a/${b"])
+def test_a_path_that_only_looks_like_it_is_taken_as_it_is(changed: Callable[..., Path], path: str) -> None:
+    about = FOLDER | {"path": path, "tasks": {"a": {"after": "base"}}, "last": "a"}
+    assert load_params(changed("sequence", about)).sequence.path == path
+
+
+def test_a_catalogued_task_that_cannot_be_used_is_refused_with_the_reason_and_not_offered(
+    changed: Callable[..., Path],
+) -> None:
+    for task, why in SOURCES["catalog"].unusable().items():
+        about = {"name": "x", "source": "catalog", "path": "src/sapo/data/catalog.json"}
+        refused(changed("sequence", about | {"tasks": {task: {"after": "base"}}, "last": task}), task, why)
+        with pytest.raises(DataError, match="known: ") as caught:
+            load_params(changed("sequence", about | {"tasks": {"none": {"after": "base"}}, "last": "none"}))
+        assert task not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", leaves(COMMITTED))

@@ -33,6 +33,25 @@ def recover(folder: Path) -> str:
     return run(folder, sys.executable, str(REPOSITORY / "tools/recover.py"))
 
 
+def test_a_path_that_dvc_would_only_call_missing_is_explained(project: Path) -> None:
+    settings = (REPOSITORY / "params.yaml").read_text(encoding="utf-8")
+    (project / "src/sapo").mkdir(parents=True)
+    (project / "src/sapo/config.py").touch()
+    for path, told in (
+        ("~/my_tasks", "~ is not expanded: write the whole path, or ${oc.env:HOME}/my_tasks"),
+        ("/data/my_tasks", ""),
+    ):
+        own = settings.replace(
+            "source: embedded\n  path: src/sapo/data/tasks", f"source: folder\n  path: {path}"
+        )
+        assert own != settings
+        (project / "params.yaml").write_text(own, encoding="utf-8")
+        command = [sys.executable, str(REPOSITORY / "tools/recover.py")]
+        done = subprocess.run(command, cwd=project, text=True, capture_output=True)
+        assert (done.returncode, told in done.stderr) == (bool(told), True)
+        assert done.stderr.count("\n") == bool(told)
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A repository with one stage that never ends, and a dvc.lock as DVC writes it."""

@@ -13,13 +13,16 @@ from sapo.runtime.outputs import output_folder, write_jsonl
 
 
 class Prediction(Part):
-    """row: its number in test.jsonl. Each metric's score of the row, in percent, has the metric's name."""
+    """row: its number in test.jsonl. references: all right answers, as published.
+
+    Each metric's score of the row, in percent, has the metric's name.
+    """
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, float]
     row: int
     prediction: str
-    reference: str
+    references: list[str]
 
 
 def predictions_folder(stage: str) -> AbstractContextManager[Path]:
@@ -33,7 +36,7 @@ def write_predictions(
     """Write the answers to a task's test rows, in their order; scores: metric -> percent of each row."""
     lines = [
         Prediction.model_validate(
-            {"row": number, "prediction": answer, "reference": example.label}
+            {"row": number, "prediction": answer, "references": [*example.references]}
             | {metric: of_rows[number] for metric, of_rows in scores.items()}
         )
         for number, (example, answer) in enumerate(zip(task.test, answers, strict=True))

@@ -1,7 +1,7 @@
 """A task as the pipeline keeps it: data/tasks/TASK/{task.json,train.jsonl,test.jsonl}."""
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -22,18 +22,31 @@ SplitName = Literal["train", "test"]
 
 @dataclass(frozen=True)
 class Example:
-    """One row: the text a model reads and the answer it should give."""
+    """One row: the text a model reads and the answer it should give, outer white space as published.
+
+    label: the answer to train; empty where it is right to say nothing. others: answers that are as right.
+    """
 
     sentence: str
     label: str
+    others: tuple[str, ...] = ()
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """All right answers, the one to train first."""
+        return (self.label, *self.others)
+
+    def row(self) -> dict[str, JsonValue]:
+        """As in the files of a folder of tasks: `label` is a list only where there are several."""
+        return {"sentence": self.sentence, "label": [*self.references] if self.others else self.label}
 
 
 @dataclass(frozen=True)
 class Task:
     """What a task asks (instruction, answer-format suffix, permitted labels) and its rows.
 
-    `labels` is empty where the answer is free text. `max_new_tokens`, where it is not null, bounds an answer
-    (evaluate.max_new_tokens bounds all). `source` records where the rows come from.
+    `labels` (without outer white space) is empty where the answer is free text. `max_new_tokens`, where it
+    is not null, bounds an answer (evaluate.max_new_tokens bounds all). `source`: where the rows come from.
     """
 
     name: str
@@ -47,9 +60,13 @@ class Task:
     test: list[Example]
 
     def train_rows_also_in_test(self) -> int:
-        """How many training rows have a text that is tested too."""
-        tested = {example.sentence for example in self.test}
-        return sum(example.sentence in tested for example in self.train)
+        """How many training rows have a text that is tested too, but for outer white space."""
+        tested = {example.sentence.strip() for example in self.test}
+        return sum(example.sentence.strip() in tested for example in self.train)
+
+    def empty_labels(self) -> int:
+        """How many rows of both splits are to be answered with nothing."""
+        return sum(not example.label.strip() for example in [*self.train, *self.test])
 
 
 class Split(Part):
@@ -60,6 +77,7 @@ class Split(Part):
 class About(Artifact):
     """task.json: all of a Task but its rows; of these, how many there are and the sha256 of their files."""
 
+    FORMAT: ClassVar[int] = 2  # 1: a row's label was one text that is not empty
     STAGE: ClassVar[str | None] = "prepare"
 
     name: str
@@ -99,25 +117,34 @@ def read_about(task: str | Path) -> About:
     return About.read(about_path(task))
 
 
-def check_example(row: Any, labels: list[str], where: str) -> Example:
-    """A row as an Example, outer white space removed. Raises DataError naming `where` for an unusable one."""
-    if not isinstance(row, dict) or not {"sentence", "label"} <= row.keys():
-        raise DataError(f"{where}: expected an object with 'sentence' and 'label'")
-    for key in ("sentence", "label"):
-        if not isinstance(row[key], str) or not row[key].strip():
-            raise DataError(f"{where}: '{key}' must be a text that is not empty, found {row[key]!r:.80}")
-        if LONE_SURROGATE.search(row[key]):
+def check_example(
+    row: Any, labels: list[str], where: str, keys: tuple[str, str] = ("sentence", "label")
+) -> Example:
+    """A row as an Example, its texts unchanged; `keys` name the text and the right answer or answers.
+
+    An answer must be one of `labels`, but for outer white space, where there are any. Raises DataError naming
+    `where` for an unusable row.
+    """
+    if not isinstance(row, dict) or not {*keys} <= row.keys():
+        raise DataError(f"{where}: expected an object with {keys[0]!r} and {keys[1]!r}")
+    sentence, label = (row[key] for key in keys)
+    if not isinstance(sentence, str) or not sentence.strip():
+        raise DataError(f"{where}: {keys[0]!r} must be a text that is not empty, found {sentence!r:.80}")
+    references = label if isinstance(label, list) else [label]
+    if not references or not all(isinstance(reference, str) for reference in references):
+        raise DataError(f"{where}: {keys[1]!r} must be a text or a list of texts, found {label!r:.80}")
+    for key, text in ((keys[0], sentence), *((keys[1], reference) for reference in references)):
+        if LONE_SURROGATE.search(text):
+            raise DataError(f"{where}: {key!r} holds half of a character (a lone surrogate): {text!r:.80}")
+    for reference in references:
+        if labels and reference.strip() not in labels:
+            raise DataError(f"{where}: label {reference!r:.80} is none of {', '.join(labels)}")
+        if len(reference) > LONGEST_LABEL:
             raise DataError(
-                f"{where}: '{key}' holds half of a character (a lone surrogate): {row[key]!r:.80}"
+                f"{where}: {keys[1]!r} has {len(reference)} characters, "
+                f"at most {LONGEST_LABEL} can be used: shorten it"
             )
-    if labels and row["label"].strip() not in labels:
-        raise DataError(f"{where}: label {row['label']!r:.80} is none of {', '.join(labels)}")
-    if len(row["label"]) > LONGEST_LABEL:
-        raise DataError(
-            f"{where}: 'label' has {len(row['label'])} characters, "
-            f"at most {LONGEST_LABEL} can be used: shorten it"
-        )
-    return Example(row["sentence"].strip(), row["label"].strip())
+    return Example(sentence, references[0], tuple(references[1:]))
 
 
 def save_task(folder: Path, task: Task) -> None:
@@ -126,7 +153,7 @@ def save_task(folder: Path, task: Task) -> None:
     rows: dict[SplitName, list[Example]] = {"train": task.train, "test": task.test}
     for split, examples in rows.items():
         path = folder / f"{split}.jsonl"
-        write_jsonl(path, map(asdict, examples))
+        write_jsonl(path, (example.row() for example in examples))
         splits[split] = Split(rows=len(examples), sha256=sha256_file(path))
     about = {key: value for key, value in vars(task).items() if key not in splits}
     write_json(folder / "task.json", About(**about, splits=splits).content())

@@ -14,6 +14,8 @@ BANK = Path(__file__).parent / "texts"
 def from_bank(task: Task, count: int, folder: str | Path = BANK) -> list[str]:
     """The first `count` paraphrases of the task's instruction that the bank in `folder` holds.
 
+    Its `instruction_sha256` is of the instruction without outer white space.
+
     Raises DataError when there is no bank for the task, it was written for another wording, it is too short,
     or an entry fails the checks.
     """
@@ -32,7 +34,7 @@ def from_bank(task: Task, count: int, folder: str | Path = BANK) -> list[str]:
             f"{path} is not a bank, a mapping with `instruction_sha256` and a list of `paraphrases`"
         )
     texts, written_for = bank["paraphrases"], bank["instruction_sha256"]
-    if written_for != hashlib.sha256(task.instruction.encode()).hexdigest():
+    if written_for != hashlib.sha256(task.instruction.strip().encode()).hexdigest():
         raise DataError(
             f"{path} was written for another wording of {task.name}'s instruction: "
             "adapt its paraphrases, then its hash"

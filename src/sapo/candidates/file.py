@@ -3,7 +3,7 @@
 from sapo.artifacts.task import Task
 from sapo.candidates.checks import faults
 from sapo.runtime.errors import DataError
-from sapo.runtime.files import read_yaml
+from sapo.runtime.files import no_text, read_yaml
 
 
 def from_file(task: Task, count: int, path: str) -> list[str]:
@@ -16,6 +16,9 @@ def from_file(task: Task, count: int, path: str) -> list[str]:
     except DataError as error:
         raise DataError(f"paraphrase.path cannot be read as YAML: {error}") from error
     listed = content.get(task.name) if isinstance(content, dict) else None
+    for key in content if isinstance(content, dict) and listed is None else ():
+        if not isinstance(key, str):
+            raise DataError(f"paraphrase.path: {path}: the key {no_text(key)}")
     if not isinstance(listed, list):
         raise DataError(
             f"paraphrase.path: {path} has no list under {task.name!r}: write the task's paraphrases there"
@@ -26,7 +29,9 @@ def from_file(task: Task, count: int, path: str) -> list[str]:
         )
     chosen: list[str] = []
     for number, candidate in enumerate(listed[:count], start=1):
+        if not isinstance(candidate, str | list | dict):
+            raise DataError(f"{path}, {task.name}, paraphrase {number}: {no_text(candidate)}")
         if found := faults(candidate, task.instruction, task.labels, chosen):
             raise DataError(f"{path}, {task.name}, paraphrase {number}: {'; '.join(found)}")
-        chosen.append(candidate.strip())
+        chosen.append(str(candidate).strip())
     return chosen

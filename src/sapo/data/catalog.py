@@ -1,6 +1,7 @@
 """The SuperNI and TRACE tasks of the public SAPO repository, as catalog.json names and pins them.
 
-It holds facts only: each file's path, Git blob id and size. Rows and instruction texts come from the files.
+It holds facts only: each file's path, Git blob id and size, and which tasks cannot be used and why.
+Rows and instruction texts come from the files.
 """
 
 from collections import Counter
@@ -25,12 +26,13 @@ class Blob:
 
 
 class Catalog(BaseModel):
-    """files: path -> [Git blob id, size in bytes or null]."""
+    """files: path -> [Git blob id, size in bytes or null]. unusable: folder of a task -> why."""
 
     model_config = ConfigDict(extra="forbid")
     repository: str
     commit: str
     files: dict[str, tuple[str, int | None]]
+    unusable: dict[str, str]
 
 
 @cache
@@ -59,6 +61,16 @@ def task_folders() -> dict[str, str]:
     count = Counter(short.values())
     return {
         short[folder] if count[short[folder]] == 1 else folder.split("/")[1]: folder for folder in folders
+    }
+
+
+@cache
+def unusable_tasks() -> dict[str, str]:
+    """The catalogued tasks that no sequence can name -> why not."""
+    return {
+        name: catalog().unusable[folder]
+        for name, folder in task_folders().items()
+        if folder in catalog().unusable
     }
 
 

@@ -106,11 +106,13 @@ def _rows(origin: Origin, member: str, labels: list[str], max_words: int) -> lis
         rows = list(origin.read(read_member(origin.wheel, member).decode("utf-8")))
     except (ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
         raise DataError(f"{where} cannot be read as the table it should be: {error!r}") from error
-    examples = (
+    examples = [
         check_example(row, labels, f"{where}, row {number}") for number, row in enumerate(rows, start=1)
-    )
+    ]
     words = max_words if origin.cut else None
-    unique = {" ".join(e.sentence.split()[:words]): e.label for e in examples}
+    if empty := [number for number, example in enumerate(examples, start=1) if not example.label.strip()]:
+        raise DataError(f"{where}, row {empty[0]}: the label is empty")
+    unique = {" ".join(e.sentence.split()[:words]): e.label.strip() for e in examples}
     return [Example(sentence, label) for sentence, label in unique.items()]
 
 

@@ -1,7 +1,8 @@
 """Tasks in the layout of the SuperNI and TRACE files: TASK/{train,test}.json and one instructions.json.
 
-A split is a list of {"sentence", "label"}; instructions.json maps each task to its instruction, suffix and
-labels.
+A split is a list of {"sentence", "label"}, the label a text or a list of right answers; instructions.json
+maps each task to its instruction, suffix and labels. A folder of one's own may also hold TASK.json, as
+Super-NaturalInstructions publishes it.
 """
 
 import re
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sapo.artifacts.task import LANGUAGES, LONE_SURROGATE, Example, Task, check_example
+from sapo.data.natural_instructions import read_natural_instructions
 from sapo.runtime.errors import DataError
 from sapo.runtime.files import git_blob_id, read_json
 
@@ -39,7 +41,7 @@ def read_rows(path: Path, where: str, labels: list[str]) -> list[Example]:
 
 
 def check_about(instructions: Any, key: str, where: str) -> dict[str, Any]:
-    """A task's entry of instructions.json, outer white space removed.
+    """A task's entry of instructions.json, its labels without outer white space: rows are compared so.
 
     Raises DataError that names `where` when it is missing or malformed.
     """
@@ -60,8 +62,7 @@ def check_about(instructions: Any, key: str, where: str) -> dict[str, Any]:
         raise DataError(f"{where}, {key}: 'language' must be 'en' or 'zh', found {about['language']!r:.80}")
     if LONE_SURROGATE.search("".join([about["instruction"], about["suffix"], *labels])):
         raise DataError(f"{where}, {key}: a text holds half of a character (a lone surrogate)")
-    cleaned = {"instruction": about["instruction"].strip(), "suffix": about["suffix"].strip()}
-    return about | cleaned | {"labels": [label.strip() for label in labels]}
+    return about | {"labels": [label.strip() for label in labels]}
 
 
 def make_task(
@@ -83,7 +84,7 @@ def make_task(
         instruction=about["instruction"],
         suffix=about["suffix"],
         labels=about["labels"],
-        language=about.get("language") or language_of(about["instruction"] or about["suffix"]),
+        language=about.get("language") or language_of(about["instruction"].strip() or about["suffix"]),
         max_new_tokens=None,
         source=source,
         train=train,
@@ -92,12 +93,26 @@ def make_task(
     return replace(task, source=source | {"train_rows_also_in_test": task.train_rows_also_in_test()})
 
 
-def load_folder_tasks(names: Sequence[str], folder: str, rows: tuple[int, int]) -> Iterator[Task]:
-    """Tasks of the user's folder in this layout. Raises DataError for a missing or malformed file or row."""
+def load_folder_tasks(
+    names: Sequence[str], folder: str, rows: tuple[int, int], seed: int = 0
+) -> Iterator[Task]:
+    """Tasks of the user's folder, each in this layout or as one TASK.json.
+
+    seed: draws the training rows of a TASK.json. Raises DataError for a missing or malformed file or row.
+    """
     instructions = Path(folder) / "instructions.json"
-    if not instructions.is_file():
-        raise DataError(f"sequence.path: {folder} holds no instructions.json: give the folder of your tasks")
     for name in names:
+        if (raw := instructions.with_name(f"{name}.json")).is_file():
+            if raw.with_suffix("").exists():
+                raise DataError(f"{name} is there twice, as {raw} and as {raw.with_suffix('')}: remove one")
+            about, train, test = read_natural_instructions(raw, rows, seed)
+            yield make_task(name, about, train, test, {"git_blobs": {raw.name: git_blob_id(raw)}}, rows)
+            continue
+        if not instructions.is_file():
+            raise DataError(
+                f"sequence.path: {folder} holds no instructions.json and no {name}.json: "
+                "give the folder of your tasks"
+            )
         about = check_about(read_json(instructions), name, str(instructions))
         used = {split: instructions.parent / name / f"{split}.json" for split in ("train", "test")}
         train, test = (read_rows(path, str(path), about["labels"]) for path in used.values())

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sapo.artifacts.task import Task
-from sapo.data.catalog import task_folders
+from sapo.data.catalog import task_folders, unusable_tasks
 
 if TYPE_CHECKING:
     from sapo.config import Data, Sequence
@@ -19,16 +19,21 @@ class Source:
     """known: the names of its tasks; empty where they are found when it is read.
 
     path: what defines them (`sequence.path`); None where that is the user's own.
-    load: the tasks of a sequence, in its order.
+    load: the tasks of a sequence, in its order. unusable: names that none can have -> why.
     """
 
     known: Callable[[], set[str]]
     path: str | None
     load: Callable[["Sequence", "Data"], Iterator[Task]]
+    unusable: Callable[[], dict[str, str]] = dict
 
 
 def _embedded_names() -> set[str]:
     return {path.stem for path in EMBEDDED.glob("*.yaml")}
+
+
+def _catalog_names() -> set[str]:
+    return task_folders().keys() - unusable_tasks()
 
 
 def _embedded(sequence: "Sequence", data: "Data") -> Iterator[Task]:
@@ -47,11 +52,11 @@ def _catalog(sequence: "Sequence", data: "Data") -> Iterator[Task]:
 def _folder(sequence: "Sequence", data: "Data") -> Iterator[Task]:
     from sapo.data.folder import load_folder_tasks
 
-    return load_folder_tasks(sequence.order, sequence.path, (data.train_rows, data.test_rows))
+    return load_folder_tasks(sequence.order, sequence.path, (data.train_rows, data.test_rows), data.seed)
 
 
 SOURCES = {
     "embedded": Source(_embedded_names, "src/sapo/data/tasks", _embedded),
-    "catalog": Source(lambda: set(task_folders()), "src/sapo/data/catalog.json", _catalog),
+    "catalog": Source(_catalog_names, "src/sapo/data/catalog.json", _catalog, unusable_tasks),
     "folder": Source(set, None, _folder),
 }

@@ -35,9 +35,13 @@ class Encoded:
 
 
 def user_turn(instruction: str, sentence: str, suffix: str, language: str) -> str:
-    """instruction, text and suffix, blank lines between; an empty instruction or suffix leaves no gap."""
-    parts = [instruction.strip(), f"{TEXT_HEADING[language]}\n{sentence.strip()}", suffix.strip()]
-    return "\n\n".join(part for part in parts if part)
+    """instruction, heading and text, suffix, blank lines between; without a suffix nothing follows the text.
+
+    The parts keep their outer white space, and the blank line after an empty instruction stays: these are the
+    prompts of the public implementation.
+    """
+    end = f"\n\n{suffix}" if suffix.strip() else ""
+    return f"{instruction}\n\n{TEXT_HEADING[language]}\n{sentence}{end}"
 
 
 class PromptEncoder:
@@ -91,13 +95,19 @@ class PromptEncoder:
                 "the model's chat template and tokenizer have no token that ends a turn: choose another model"
             )
         self.end_of_turn: int = end
+        # Some templates take outer white space from a turn: so must what is encoded apart from them
+        spaced = f"\t{SENTINEL}\t"
+        asked = self._render([user | {"content": spaced}], template_options | {"add_generation_prompt": True})
+        answered = self._render([user, assistant | {"content": spaced}], template_options)
+        self._strips_text, self._strips_answer = spaced not in asked, spaced not in answered
         if self._frozen:
             logger.info("the model's chat template asks for the date: it is always told %s", DAY.date())
 
     @property
     def template_sha256(self) -> str:
-        """By which a record knows all that the template puts around a user's text."""
-        return sha256_json([self._opening, self._before, self._after, self._closing, self.end_of_turn])
+        """By which a record knows all that the template does to a user's text and an answer."""
+        around = [self._opening, self._before, self._after, self._closing, self.end_of_turn]
+        return sha256_json([*around, self._strips_text, self._strips_answer])
 
     def _render(self, messages: list[dict[str, str]], options: dict[str, Any]) -> str:
         try:
@@ -139,21 +149,23 @@ class PromptEncoder:
         return list(self.tokenizer(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"])
 
     def _turns(self, turns: Sequence[str]) -> list[list[int]]:
+        turns = [turn.strip() for turn in turns] if self._strips_text else turns
         return self._texts([f"{self._before}{turn}{self._after}" for turn in turns])
 
     def encode(
         self, instruction: str, suffix: str, language: str, examples: Sequence[Example], answers: bool
     ) -> list[Encoded]:
-        """One Encoded an example; with `answers`, its label and end of turn too.
+        """One Encoded an example; with `answers`, its label and end of turn too (alone, if that is empty).
 
-        Raises DataError when instruction and suffix alone exceed `max_tokens`.
+        Raises DataError when instruction and suffix leave no room in `max_tokens` for any of a text.
         """
         # Tokenising megabytes takes minutes, and what would fit is near the start
         seen = max(SEEN[0], SEEN[1] * self.max_tokens)
         turns = self._turns(
             [user_turn(instruction, example.sentence[:seen], suffix, language) for example in examples]
         )
-        labels = self._texts([example.label for example in examples]) if answers else [[] for _ in examples]
+        given = [one.label.strip() if self._strips_answer else one.label for one in examples]
+        labels = self._texts(given) if answers else [[] for _ in examples]
         rows = []
         for example, turn, label in zip(examples, turns, labels, strict=True):
             if len(self._opening) + len(turn) + len(self._closing) > self.max_tokens:
@@ -169,7 +181,9 @@ class PromptEncoder:
         ends = [end for _, end in self.tokenizer(sentence, **options)["offset_mapping"]]
         keep = len(ends)
         while keep > 0:
-            [turn] = self._turns([user_turn(instruction, sentence[: ends[keep - 1]], suffix, language)])
+            if not (beginning := sentence[: ends[keep - 1]].rstrip()):
+                break
+            [turn] = self._turns([user_turn(instruction, beginning, suffix, language)])
             if len(turn) <= room:
                 return turn
             excess = max(1, len(turn) - room)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from sapo.runtime.errors import DataError
+
+# What a shell would expand: ~, ~USER, $VARIABLE, ${VARIABLE}
+SHELL = re.compile(r"^(~)(?=/|$)|^~[^/]*|(?:^|(?<=/))\$(\{)?(\w+)(?(2)\})(?=/|$)")
 
 
 def read_text(path: str | Path, missing: str = "") -> str:
@@ -71,6 +75,13 @@ def parse_yaml(text: str, where: str) -> Any:
         raise DataError(f"{where} is not valid YAML: {error}") from error
 
 
+def no_text(value: Any) -> str:
+    """What to do about a number, truth value, date or null that YAML found where a text belongs."""
+    shown = json.dumps(value, default=str).strip('"')
+    shown += {"true": " (as are yes and on)", "false": " (as are no and off)"}.get(shown, "")
+    return f"{shown} is not a text in YAML: put it in quotes"
+
+
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     content = dict(pairs)
     if len(content) < len(pairs):
@@ -122,3 +133,14 @@ def git_blob_id(path: str | Path) -> str:
 def sha256_json(content: Any) -> str:
     """A key for JSON-like content that does not depend on the order of its keys."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def unexpanded(path: str) -> str:
+    """The path. Raises ValueError where a shell would expand it, as neither this program nor DVC does."""
+    if found := SHELL.search(path):
+        variable = "HOME" if found[1] else found[3]
+        instead = f"{path[: found.start()]}${{oc.env:{variable}}}{path[found.end() :]}"
+        raise ValueError(
+            f"{found[0]} is not expanded: write the whole path{f', or {instead}' if variable else ''}"
+        )
+    return path

@@ -6,10 +6,12 @@ import sys
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from laboratory import REPOSITORY
 from parity import FOLDER, TOLERANCE, worked
-from sapo.analysis.answer_metrics import METRICS, Metric, exact_match, rouge_l, row_scores
+from sapo.analysis.answer_metrics import METRICS, Metric, exact_match, normal, rouge_l, row_scores
 from sapo.runtime.errors import DataError
 
 # prediction, reference, ROUGE-L, exact match; ROUGE-L = 2PR / (P + R) of the longest common subsequence
@@ -34,6 +36,92 @@ def test_answer_metrics_match_values_worked_by_hand(
 ) -> None:
     assert rouge_l(prediction, reference) == pytest.approx(rouge, abs=TOLERANCE)
     assert exact_match(prediction, reference) == exact
+
+
+# Answers that are the same, and answers that are not, though nothing but marks tells them apart
+SAME = """\
+yes. = Yes | yes: = yes | “yes” = yes | **yes** = yes | `yes` = yes | _yes_ = yes
+- yes = yes | 支持。 = 支持 | （A） = A | (A) = A | A. = A | A) = a | - A = A | Ａ = A
+支持，反对 = 支持、反对 | don’t = don't | I'm = im | e-mail = email | covid-19 = covid19
+U.S. = US | a.m. = am | C#. = c# | "C++" = C++ | 1,000 = 1000
+1,234,567.5 = 1234567.5 | 1,2 = 1, 2 | [1,2] = 1 2 | 5. = 5 | ５ = 5 | $5 = 5
+−5 = -5 | **-5** = -5 | -. = - | “+” = + | (-) = -
+"""  # noqa: RUF001
+DIFFERENT = """\
++ = - | -5 = 5 | - 5 = 5 | (-5) = 5 | x = -5 = 5 | 1.5 = 15 | .5 = 5 | -.5 = .5
+1,5 = 15 | 1,00 = 100 | 1/2 = 12 | 10:30 = 1030 | 1-2 = 12 | 5 - 3 = 5 3 | 2*3 = 23
+2**3 = 2*3 | 2(3) = 23 | {1}{2} = {12} | 1_2 = 12 | x/y = xy | x-y = xy | f(x) = fx
+x^2 = x2 | x² = x2 | x2-y2 = x2y2 | 1e-3 = 1e3 | p & q = p q | a|b = ab | ~p = p
+C++ = C | C# = C | A+ = A- | A- = A | 5% = 5 | 5‰ = 5 | 5° = 5 | €5 = 5 | A/B = AB
+A:B = AB | ５．５ = 55 | １／２ = 12 | ＋ = － | －５ = 5 | ! = ? | ... = ???? | $ = $$ | < = >
+* = / | 一。 = 二。 | é = e | हि = ह
+"""  # noqa: RUF001
+
+
+def pairs(table: str) -> list[tuple[str, str]]:
+    rows = [row.rsplit(" = ", 1) for line in table.splitlines() for row in line.split(" | ")]
+    return [(one, other) for one, other in rows]
+
+
+@pytest.mark.parametrize(("one", "other"), pairs(SAME))
+def test_case_white_space_and_ordinary_punctuation_do_not_count(one: str, other: str) -> None:
+    assert exact_match(one, other) == exact_match(f" {other}\n", one) == 100
+
+
+@pytest.mark.parametrize(("one", "other"), pairs(DIFFERENT))
+def test_marks_that_carry_meaning_count(one: str, other: str) -> None:
+    assert exact_match(one, other) == exact_match(other, one) == 0
+
+
+marks = st.text(st.characters(categories=["P", "S", "Z"]), min_size=1, max_size=6)
+words = st.text(st.characters(categories=["L", "N", "P", "S", "Z"]), max_size=12)
+
+
+@given(text=marks.filter(str.strip))
+def test_a_text_of_marks_alone_is_itself_and_never_empty(text: str) -> None:
+    assert exact_match(text, text) == exact_match(f"\n{text} ", text) == 100
+    assert exact_match(text, "") == exact_match("", text) == exact_match(" ", text) == 0
+
+
+@given(text=words)
+def test_a_normal_form_is_its_own_normal_form_but_for_bare_marks(text: str) -> None:
+    once = normal(text)
+    assert bool(once) == bool(text.strip())
+    assert exact_match(text, text) == 100
+
+
+@given(number=st.decimals(0, 10**6, places=2).map(str), other=st.decimals(0, 10**6, places=2).map(str))
+def test_numbers_are_equal_only_where_they_are_written_alike(number: str, other: str) -> None:
+    assert exact_match(f"{number}.", other) == 100 * (number == other)
+    assert exact_match(f"-{number}", number) == exact_match(f"{number}%", number) == 0
+    assert exact_match(number.replace(".", "/"), number.replace(".", "")) == 0
+
+
+@given(
+    word=st.from_regex(r"[a-z]{2,8}( [a-z]{2,8})?", fullmatch=True),
+    before=st.text(" '\"`([{*_.\u201c\u300c", max_size=3),
+    after=st.text(" '\"`)]}*_.,:;!?\u3002\uff01\uff1a\u201d\u300d", max_size=3),
+)
+def test_punctuation_around_words_does_not_count(word: str, before: str, after: str) -> None:
+    assert exact_match(f"{before}{word.title()}{after}", word) == 100
+
+
+@pytest.mark.parametrize("nothing", ["", " ", "\n\t"])
+def test_an_empty_answer_is_right_where_the_reference_is_empty_and_nowhere_else(nothing: str) -> None:
+    assert (
+        row_scores([nothing], [""]) == row_scores([""], [nothing]) == {"rouge_l": [100], "exact_match": [100]}
+    )
+    assert row_scores(["a", nothing, "?"], [nothing, "a", nothing]) == {
+        "rouge_l": [0, 0, 0],
+        "exact_match": [0, 0, 0],
+    }
+
+
+def test_the_best_reference_counts_for_each_metric_apart() -> None:
+    scores = row_scores(["dark red", "", "no"], [["red", "the very dark red", "blue"], ["none", ""], ["yes"]])
+    assert scores["rouge_l"] == pytest.approx([2 / 3 * 100, 100, 0])
+    assert scores["exact_match"] == [0, 100, 0]
+    assert row_scores(["Red."], [("dark red", "red")]) == row_scores(["Red."], ["red"])
 
 
 def test_every_row_has_its_own_scores_in_order() -> None:

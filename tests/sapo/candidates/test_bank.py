@@ -163,7 +163,8 @@ def test_no_paraphrase_quotes_the_published_instruction(name: str) -> None:
 def test_fault_03_paraphrases_of_another_published_wording_are_refused(name: str) -> None:
     task = catalogued(name)
     with pytest.raises(DataError, match=rf"{re.escape(name)}\.yaml was written for another wording"):
-        from_bank(replace(task, instruction=task.instruction + " "), 1)
+        from_bank(replace(task, instruction=task.instruction + "."), 1)
+    assert from_bank(replace(task, instruction=f" {task.instruction}\n"), 1) == from_bank(task, 1)
 
 
 def test_the_catalogued_tasks_without_a_bank_have_no_instruction() -> None:
@@ -181,7 +182,8 @@ def test_a_smaller_count_gives_the_first_ones() -> None:
 def test_fault_03_paraphrases_of_another_wording_are_refused(name: str) -> None:
     task = embedded(name)
     with pytest.raises(DataError, match=rf"{name}\.yaml was written for another wording"):
-        from_bank(replace(task, instruction=task.instruction + " "), 1)
+        from_bank(replace(task, instruction=task.instruction + "."), 1)
+    assert from_bank(replace(task, instruction=f" {task.instruction}\n"), 1) == from_bank(task, 1)
 
 
 def test_a_bank_that_is_too_short_is_refused(own: Any, tmp_path: Path) -> None:

@@ -112,6 +112,20 @@ def test_a_file_without_a_list_under_the_task_s_name_is_refused(write: Write, co
     refused(write(content), 1, "no list under 'reviews'")
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("2021", "2021"), ("1e3", "1000.0"), ("true", "true"), ("2021-01-02", "2021-01-02"), ("~", "null")],
+)
+def test_a_task_or_text_that_yaml_takes_for_no_text_is_to_be_put_in_quotes(
+    write: Write, name: str, shown: str
+) -> None:
+    listed = f"  - {GOOD[0]}\n"
+    say = "is not a text in YAML: put it in quotes"
+    refused(write(f"{name}:\n{listed}".encode()), 1, f"the key {shown}", say)
+    refused(write(f"reviews:\n{listed}  - {name}\n".encode()), 2, f"reviews, paraphrase 2: {shown}", say)
+    assert from_file(replace(REVIEWS, name=name), 1, write(f"'{name}':\n{listed}".encode())) == GOOD[:1]
+
+
 def test_a_list_that_is_too_short_is_refused(write: Write) -> None:
     refused(write({"reviews": GOOD}), 4, "lists 3 paraphrases of reviews, paraphrase.count asks for 4")
     refused(write({"reviews": []}), 1, "lists 0 paraphrases")
@@ -121,8 +135,8 @@ def test_a_list_that_is_too_short_is_refused(write: Write) -> None:
     ("entry", "fault"),
     [
         ("", "it is empty"),
-        (None, "it is not a text"),
-        (3, "it is not a text"),
+        (None, "null is not a text in YAML: put it in quotes"),
+        (3, "3 is not a text in YAML: put it in quotes"),
         (["positive", "negative"], "it is not a text"),
         (ORIGINAL.upper(), "it is the original"),
         (GOOD[0].replace(" ", "  "), "it is a duplicate"),

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +28,14 @@ ROWS = {
     ("free", "train"): [("1 + 1", "2"), ("1 + 2\n\n= ?", "three, or\n3"), ("文本", "text")],
     ("free", "test"): [("2 + 2", "4")],
 }
+any_answer = st.text(st.characters(exclude_categories=["Cs"]))
 untimed = settings(deadline=None)  # how long a test takes depends on the machine
 any_text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(
     str.strip
 )  # no half of a surrogate pair
 
 
-def rows_of(pairs: list[tuple[str, str]]) -> list[dict[str, str]]:
+def rows_of(pairs: Sequence[tuple[str, Any]]) -> list[dict[str, Any]]:
     return [{"sentence": sentence, "label": label} for sentence, label in pairs]
 
 
@@ -63,11 +65,11 @@ def refused(folder: Path, name: str = "mood") -> str:
     return str(caught.value)
 
 
-def test_a_task_with_labels_is_read_without_outer_white_space(folder: Path) -> None:
+def test_a_task_is_read_as_it_is_with_its_outer_white_space(folder: Path) -> None:
     assert load(folder) == Task(
         name="mood",
-        instruction="Is the mood good or bad?",
-        suffix="Answer good or bad.",
+        instruction=MOOD["instruction"],
+        suffix=MOOD["suffix"],
         labels=["good", "bad"],
         language="en",
         max_new_tokens=None,
@@ -79,7 +81,7 @@ def test_a_task_with_labels_is_read_without_outer_white_space(folder: Path) -> N
         }
         | {"train_rows_also_in_test": 1},
         train=[
-            Example("a fine day", "good"),
+            Example(" a fine day\n", "good "),
             Example("rain, {rain} and rain", "bad"),
             Example("naïve café", "good"),
         ],
@@ -121,7 +123,7 @@ def test_training_texts_that_are_tested_are_counted_among_the_rows_taken_and_kep
     write(folder / "free/test.json", rows_of([(text, "y") for text in ("a", "b\n")]))
     task = load(folder, "free", rows)
     assert task.source["train_rows_also_in_test"] == shared
-    assert [row.sentence for row in task.train] == ["b", "a", "b", "c"][: rows[0]]
+    assert [row.sentence for row in task.train] == ["b", " a ", "b", "c"][: rows[0]]
 
 
 @pytest.mark.parametrize("name", ["mood", "free"])
@@ -131,12 +133,14 @@ def test_a_saved_task_is_loaded_as_it_was(folder: Path, tmp_path: Path, name: st
 
 
 @untimed
-@given(pairs=st.lists(st.tuples(any_text, any_text), min_size=1))
-def test_rows_of_any_text_come_back_but_for_outer_white_space(
-    tmp_path_factory: pytest.TempPathFactory, pairs: list[tuple[str, str]]
+@given(pairs=st.lists(st.tuples(any_text, any_answer | st.lists(any_answer, min_size=1)), min_size=1))
+def test_rows_of_any_text_come_back(
+    tmp_path_factory: pytest.TempPathFactory, pairs: list[tuple[str, str | list[str]]]
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "rows.json"
-    expected = [Example(sentence.strip(), label.strip()) for sentence, label in pairs]
+    right = [[label] if isinstance(label, str) else label for _, label in pairs]
+    expected = [Example(text, one[0], tuple(one[1:])) for (text, _), one in zip(pairs, right, strict=True)]
+    assert [[*example.references] for example in expected] == right
     for escaped in (True, False):
         path.write_bytes(json.dumps(rows_of(pairs), ensure_ascii=escaped).encode())
         assert read_rows(path, "here", []) == expected
@@ -277,8 +281,13 @@ def test_a_split_that_is_not_a_list_of_rows_is_named(folder: Path, split: Path, 
         ({"sentence": "", "label": "good"}, "'sentence' must be a text that is not empty, found ''"),
         ({"sentence": " \n\t\u3000", "label": "good"}, "'sentence' must be a text that is not empty, found "),
         ({"sentence": 3, "label": "good"}, "'sentence' must be a text that is not empty, found 3"),
-        ({"sentence": "a day", "label": None}, "'label' must be a text that is not empty, found None"),
-        ({"sentence": "a day", "label": " "}, "'label' must be a text that is not empty, found ' '"),
+        *[
+            ({"sentence": "a day", "label": label}, "'label' must be a text or a list of texts, found ")
+            for label in (None, 3, True, {}, {"good": 1}, [], [3], ["good", None], [["good"]])
+        ],
+        ({"sentence": "a day", "label": " "}, "label ' ' is none of good, bad"),
+        ({"sentence": "a day", "label": ""}, "label '' is none of good, bad"),
+        ({"sentence": "a day", "label": ["good", "no"]}, "label 'no' is none of good, bad"),
         ({"sentence": "a day", "label": "Good"}, "label 'Good' is none of good, bad"),
         ({"sentence": "a day", "label": "goodbad"}, "label 'goodbad' is none of good, bad"),
     ],
@@ -320,6 +329,25 @@ def test_nothing_is_read_before_it_is_asked_for(folder: Path) -> None:
     assert next(tasks).name == "mood"
     with pytest.raises(DataError, match=r"free/train\.json is missing"):
         next(tasks)
+
+
+@pytest.mark.parametrize("label", ["", " \n", ["", "none"]])
+def test_an_empty_answer_is_an_answer_where_answers_are_free(folder: Path, label: str | list[str]) -> None:
+    write(folder / "free/train.json", rows_of([("1, 2", label), ("a, 1", "a")]))
+    task = load(folder, "free")
+    assert task.train[0].row()["label"] == label
+    assert task.empty_labels() == 1
+
+
+def test_one_right_answer_in_a_list_is_that_answer(folder: Path) -> None:
+    write(folder / "mood/train.json", rows_of([("a day", ["good"]), ("another", ["bad ", "good"])]))
+    assert load(folder).train == [Example("a day", "good"), Example("another", "bad ", ("good",))]
+
+
+@pytest.mark.parametrize("half", ["a \ud83d", ["a", "\udc00"]])
+def test_half_of_a_surrogate_pair_in_an_answer_is_refused_by_row(folder: Path, half: str | list[str]) -> None:
+    write(folder / "free/test.json", rows_of([("1", "1"), ("2", half)]))
+    assert refused(folder, "free").startswith(f"{folder / 'free/test.json'}, row 2: 'label' holds half")
 
 
 def test_half_of_a_surrogate_pair_is_refused_by_row(folder: Path, split: Path) -> None:

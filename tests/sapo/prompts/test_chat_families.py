@@ -190,6 +190,27 @@ def test_the_prompt_is_the_written_out_one_and_its_tokens_are_those_of_the_whole
         assert tokenizer.decode(row.answer).strip() == f"{example.label}{family.end_of_turn}"
 
 
+def test_outer_white_space_has_the_tokens_that_the_template_gives_it(
+    family: Family, chat: tuple[PreTrainedTokenizerFast, PromptEncoder]
+) -> None:
+    tokenizer, encoder = chat
+    options: dict[str, Any] = yaml.safe_load((CONF / f"{family.model}.yaml").read_text())["template_options"]
+    for instruction, text, suffix, label in [
+        (" Judge it.", "A fine day. ", "Answer.\t", "\tyes\t"),
+        ("Judge it.\n", "\n A fine day.\n\n", " Answer. ", "yes\t"),
+        ("", "A fine day.", "Answer.", "yes"),
+    ]:
+        [row] = encoder.encode(instruction, suffix, "en", [Example(text, label)], answers=True)
+        turn = [{"role": "user", "content": f"{instruction}\n\nText:\n{text}\n\n{suffix}"}]
+        ask = {"tokenize": False, "add_generation_prompt": True} | options
+        stock = tokenizer.apply_chat_template(turn, **ask)
+        assert row.prompt == tokenizer(stock, add_special_tokens=False)["input_ids"]
+        answer = [*turn, {"role": "assistant", "content": label}]
+        whole = str(tokenizer.apply_chat_template(answer, tokenize=False, **options))
+        said = label if f"{label}{family.end_of_turn}" in whole else label.strip()
+        assert tokenizer.decode(row.answer).lstrip(" ") == f"{said}{family.end_of_turn}"
+
+
 def test_fault_05_the_begin_of_sequence_token_is_there_exactly_once(
     family: Family, chat: tuple[PreTrainedTokenizerFast, PromptEncoder]
 ) -> None:

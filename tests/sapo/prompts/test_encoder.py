@@ -44,7 +44,7 @@ def test_fault_02_any_text_reaches_the_model_unchanged(
     wide = PromptEncoder(tokenizer, 4000, {})
     [row] = wide.encode(instruction, SUFFIX, "en", [Example(sentence, "good")], answers=False)
     assert tokenizer.decode(row.prompt, clean_up_tokenization_spaces=False) == (
-        HEAD + f"{instruction.strip()}\n\nText:\n{sentence.strip()}\n\n{SUFFIX}" + TAIL
+        HEAD + f"{instruction}\n\nText:\n{sentence}\n\n{SUFFIX}" + TAIL
     )
 
 
@@ -72,7 +72,7 @@ def test_fault_12_only_the_sentence_is_cut(
     assert len(row.prompt) <= bound
     assert text.startswith(head)
     assert text.endswith(tail)
-    assert sentence.strip().startswith(text[len(head) : len(text) - len(tail)])
+    assert sentence.startswith(text[len(head) : len(text) - len(tail)])
     assert tokenizer.decode(row.answer) == "good<|im_end|>"
 
 
@@ -87,7 +87,20 @@ def test_no_room_for_any_text_is_an_error_that_names_the_bound(tokenizer: PreTra
 def test_fault_13_parts_are_joined_by_one_blank_line_whatever_their_length() -> None:
     assert user_turn("Do.", "text", "?", "en") == "Do.\n\nText:\ntext\n\n?"
     assert user_turn("做。", "文", "答:", "zh") == "做。\n\n文本:\n文\n\n答:"
-    assert user_turn("", "code", "", "en") == "Text:\ncode"
+    assert user_turn("", "code", "", "en") == "\n\nText:\ncode"
+    assert user_turn("Do. ", "\ttext\n", " ?", "en") == "Do. \n\nText:\n\ttext\n\n\n ?"
+
+
+def test_an_empty_answer_is_the_end_of_turn_alone(encoder: PromptEncoder) -> None:
+    rows = [Example("a", "yes"), Example("b", ""), Example("c", "", ("none",))]
+    _, *empty = encoder.encode("Judge it.", SUFFIX, "en", rows, answers=True)
+    assert [row.answer for row in empty] == [[encoder.end_of_turn]] * 2
+
+
+def test_a_text_of_which_only_white_space_would_be_seen_is_refused(encoder: PromptEncoder) -> None:
+    row = Example(" \n" * 5000 + "text", "yes")
+    with pytest.raises(DataError, match="leaves no room for any text"):
+        encoder.encode("Judge it.", SUFFIX, "en", [row], answers=False)
 
 
 def test_a_template_that_hides_the_text_is_refused(tokenizer: PreTrainedTokenizerBase) -> None:

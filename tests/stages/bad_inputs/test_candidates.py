@@ -56,7 +56,7 @@ CASES = [
     Case("paraphrases too few", "paraphrase mood", edited(TEXTS, {"mood.1": DROP}),
          r"paraphrases\.yaml lists 1 paraphrases of mood, paraphrase\.count asks for 2"),
     Case("a paraphrase that is a number", "paraphrase mood", edited(TEXTS, {"mood.0": 7}),
-         r"paraphrases\.yaml, mood, paraphrase 1: it is not a text"),
+         r"paraphrases\.yaml, mood, paraphrase 1: 7 is not a text in YAML: put it in quotes"),
     Case("a paraphrase that is empty", "paraphrase mood", edited(TEXTS, {"mood.1": " \u200b"}),
          r"paraphrases\.yaml, mood, paraphrase 2: it is empty"),
     Case("a paraphrase that is the original", "paraphrase mood",

@@ -22,6 +22,8 @@ from broken import (
     replaced,
 )
 
+UNUSABLE = "task1510_evalution_relation_extraction_ori"
+
 # fmt: off
 CASES = [
     Case("params missing", "prepare", gone("params.yaml"),
@@ -141,6 +143,14 @@ CASES = [
     Case("a task called base", "prepare",
          params(sequence__tasks={"base": {"after": "base"}}, sequence__last="base"),
          r"sequence: .*'base' cannot be a task's name"),
+    Case("a task that is a number", "prepare",
+         params(sequence__tasks={2021: {"after": "base"}}, sequence__last="2021"),
+         r"cannot be used: sequence\.tasks: the key 2021 is not a text in YAML: put it in quotes$"),
+    Case("a home that is not expanded", "prepare", params(sequence__path="~/tasks"),
+         r"sequence\.path: .*~ is not expanded: write the whole path, or \$\{oc\.env:HOME\}/tasks"),
+    Case("a catalogued task that cannot be used", "prepare",
+         params(sequence=CATALOGUED | {"tasks": {UNUSABLE: {"after": "base"}}, "last": UNUSABLE}),
+         r"'task1510_evalution_relation_extraction_ori' cannot be used: its published instr"),
     Case("an unknown source", "prepare", params(sequence__source="web"), r"sequence\.source: "),
     Case("a catalogued task that is none", "prepare",
          params(sequence=CATALOGUED | {"tasks": {"task19": {"after": "base"}}, "last": "task19"}),

@@ -1,5 +1,6 @@
 """Inputs that are strange and can be used: the result must be right."""
 
+import json
 import re
 from pathlib import Path
 
@@ -19,12 +20,14 @@ from broken import (
     put,
     run_stage,
 )
+from sapo.analysis.answer_metrics import row_scores
 from sapo.artifacts.chosen_prompt import ChosenPrompt, prompt_path
 from sapo.artifacts.lineage import Lineage
 from sapo.artifacts.task import Example, load_task, read_about
 from sapo.config import load_params
 from sapo.models.load import load_tokenizer
 from sapo.prompts.encoder import PromptEncoder
+from sapo.runtime.files import read_jsonl
 
 pytestmark = pytest.mark.usefixtures("accepted")
 
@@ -114,7 +117,7 @@ def test_rows_of_megabytes_are_cut_as_if_they_were_short() -> None:
     run_stages("prepare", "evaluate base")
     bound = 200
     long = load_task("mood").train[:4]
-    assert [len(example.sentence) for example in long] == [9_999_999, 2_000_000, 2_000_002, 700_000]
+    assert [len(example.sentence) for example in long] == [10_000_000, 2_000_000, 2_000_002, 700_000]
     short = [Example(example.sentence[:1000], example.label) for example in long]
     found, expected = (
         encoder(bound).encode("Do.", "Answer.", "en", rows, answers=True) for rows in (long, short)
@@ -149,12 +152,52 @@ def test_a_file_where_an_output_folder_belongs_gives_way() -> None:
     assert content(Path("data/tasks")) == before
 
 
-def test_outer_white_space_and_further_keys_are_left_out() -> None:
+def test_outer_white_space_stays_and_further_keys_are_left_out() -> None:
     edited(ROWS, {"0": {"sentence": "\n a text\t", "label": " yes ", "id": 7, "meta": {"a": [1]}}})()
     edited(ABOUT, {"mood.labels": [" yes", "no "], "mood.source": "a paper", "joy": {"of": "another"}})()
     run_stage("prepare")
-    assert rows_of("mood", "train")[0] == ("a text", "yes")
+    assert rows_of("mood", "train")[0] == ("\n a text\t", " yes ")
     assert load_task("mood").labels == ["yes", "no"]
+
+
+def test_labels_that_are_signs_are_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    edited(ABOUT, {"mood.labels": ["+", "-"]})()
+    for split, count in (("train", 6), ("test", 3)):
+        edited(f"tasks/mood/{split}.json", {f"{n}.label": "+-"[n % 2] for n in range(count)})()
+    run_stages("prepare", "evaluate base")
+    assert "mood: for the labels +, - ROUGE-L is always 0; read exact match" in capsys.readouterr().out
+    answers = list(read_jsonl("data/predictions/base/mood.jsonl"))
+    assert [answer["references"] for answer in answers] == [["+"], ["-"], ["+"]]
+    assert all(answer["exact_match"] == 0 for answer in answers if answer["prediction"] not in ("+", "-"))
+
+
+def test_rows_with_several_answers_or_an_empty_one_are_trained_and_scored(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    edited("tasks/echo/train.json", {"0.label": "", "1.label": ["one", "two"]})()
+    edited("tasks/echo/test.json", {"0.label": ["", "no"], "1.label": " \n"})()
+    run_stages("prepare", "select_prompt mood", "train mood", "evaluate mood")
+    assert "echo: 3 rows have an empty label; right is to answer nothing" in capsys.readouterr().out
+    encoded = encoder().encode("Do.", "?", "en", load_task("echo").train, answers=True)
+    assert [len(row.answer) == 1 for row in encoded[:3]] == [True, False, False]
+    run_stages("paraphrase echo", "select_prompt echo", "train echo", "evaluate echo")
+    answers = list(read_jsonl("data/predictions/echo/echo.jsonl"))
+    assert [answer["references"] for answer in answers] == [["", "no"], [" \n"], ["one"]]
+    for answer in answers:
+        found = row_scores([answer["prediction"]], [answer["references"]])
+        assert {name: [answer[name]] for name in found} == found
+
+
+def test_a_task_file_of_super_natural_instructions_is_trained_and_scored() -> None:
+    rows = [{"id": f"e-{n}", "input": f"text {n}", "output": [f"{n}", f"no. {n}"]} for n in range(9)]
+    gone("tasks/echo")()
+    content = {"Definition": [TASKS["echo"]["instruction"]], "Instances": rows}
+    put("tasks/echo.json", json.dumps(content))()
+    edited("params.yaml", {"data.test_rows": 3})()
+    run_stages("prepare", "select_prompt mood", "train mood", "evaluate mood")
+    run_stages("paraphrase echo", "select_prompt echo", "train echo", "evaluate echo")
+    answers = list(read_jsonl("data/predictions/echo/echo.jsonl"))
+    assert [answer["references"] for answer in answers] == [row["output"] for row in rows[:3]]
 
 
 def test_anchors_and_merged_keys_in_the_settings_are_understood() -> None:
