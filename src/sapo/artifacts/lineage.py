@@ -43,6 +43,7 @@ class Learned(Part):
 
 
 class Lineage(Artifact):
+    FORMAT = 2
     base: BaseOfAdapter
     seed: int
     method: Method
