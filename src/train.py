@@ -46,7 +46,9 @@ def train(task: str) -> None:
     previous = current_adapter(before)
     if previous:
         check_continues(previous, params.lora, params.model.target_modules, model_folder(after))
-    model = new_lora(current_model(params, previous), params.lora, params.model.target_modules, seed)
+    model = new_lora(
+        current_model(params, previous, params.train.dtype), params.lora, params.model.target_modules, seed
+    )
     if params.launch.shard:
         shard(model)
     encoder = PromptEncoder(load_tokenizer(), params.prompt.max_tokens, params.model.template_options)
@@ -72,7 +74,7 @@ def train(task: str) -> None:
         pad=encoder.end_of_turn,
         checkpoints=checkpoints,
         earlier_a=previous.a if previous else {},
-        orthogonal_weight=params.method.orthogonal_weight,
+        orthogonal_weight=params.orthogonal_weight,
     )
     if not is_main():
         return

@@ -80,8 +80,12 @@ def train_settings() -> Train:
         batch_tokens=400,
         gradient_checkpointing=False,
         learning_rate=0.02,
+        schedule="cosine",
         warmup_ratio=0.05,
+        warmup_steps=None,
         max_grad_norm=1.0,
+        dtype=None,
+        orthogonal_repeats=1,
         checkpoints=4,
     )
 

@@ -219,14 +219,31 @@ class Lora(Section):
     save_dtype: Literal["float32", "float16", "bfloat16"]  # of the saved adapter
 
 
+# Those of transformers that need no further setting (its SchedulerType), and DeepSpeed's WarmupLR
+Schedule = Literal[
+    "constant",
+    "constant_with_warmup",
+    "linear",
+    "cosine",
+    "cosine_with_restarts",
+    "polynomial",
+    "inverse_sqrt",
+    "deepspeed_warmup",
+]
+
+
 class Train(Section):
     epochs: Annotated[int, Field(ge=1, le=10_000)]
     batch_size: Positive  # rows an optimiser step
     batch_tokens: Positive  # a step's rows run in batches of at most so many tokens: memory and speed
     gradient_checkpointing: bool  # computes activations twice to save memory
-    learning_rate: Annotated[float, Field(gt=0)]
+    learning_rate: Annotated[float, Field(gt=0)]  # the highest of the schedule
+    schedule: Schedule
     warmup_ratio: Annotated[float, Field(ge=0, lt=1)]  # of all steps
+    warmup_steps: Annotated[int, Field(ge=0, lt=2**31)] | None  # in place of warmup_ratio where not null
     max_grad_norm: Annotated[float, Field(gt=0)]
+    dtype: Literal["float32", "bfloat16"] | None  # of the model's weights while it trains; null: model.dtype
+    orthogonal_repeats: Positive  # how often method.orthogonal_weight counts in an optimiser step
     checkpoints: Positive  # over the whole training of a task
 
 
@@ -256,6 +273,11 @@ class Params(Section):
     train: Train
     evaluate: Evaluate
     launch: Launch
+
+    @property
+    def orthogonal_weight(self) -> float:
+        """What the orthogonal term counts for in one optimiser step."""
+        return self.method.orthogonal_weight * self.train.orthogonal_repeats
 
 
 def load_params(path: str | Path = "params.yaml") -> Params:

@@ -3,16 +3,19 @@
 import sys
 from collections.abc import Callable
 
+import torch.distributed
+
 import evaluate
 import select_prompt
 import train
-from sapo.runtime.processes import leave, wait_for_all
+from sapo.runtime.processes import leave, process_count
 
 
 def stage(work: Callable[[str], None], name: str) -> None:
     """A stage ends when all processes have ended: only then its outputs are there."""
     work(name)
-    wait_for_all()
+    if process_count() > 1:
+        torch.distributed.barrier()
 
 
 stage(evaluate.evaluate, "base")

@@ -67,6 +67,7 @@ def run(folder: Path, launch: str, *overrides: str) -> Path:
     ]
     settings += [
         "lora.save_dtype=float32",
+        "lora.dropout=0.1",
         "selection.batch_tokens=300",
         "evaluate.batch_tokens=400",
         *overrides,

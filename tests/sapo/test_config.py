@@ -306,7 +306,14 @@ def test_a_value_of_the_wrong_type_is_named(changed: Callable[..., Path], name: 
         ("train.learning_rate", 0.0),
         ("train.learning_rate", float("nan")),
         ("train.learning_rate", float("inf")),
+        ("train.schedule", "reduce_lr_on_plateau"),  # needs losses of other rows
+        ("train.schedule", "cosine_with_min_lr"),  # needs a lowest rate
+        ("train.schedule", "Cosine"),
         ("train.warmup_ratio", 1.0),
+        ("train.warmup_steps", -1),
+        ("train.warmup_steps", 0.05),
+        ("train.dtype", "float16"),
+        ("train.orthogonal_repeats", 0),
         ("train.max_grad_norm", 0),
         ("evaluate.max_new_tokens", 0),
     ],

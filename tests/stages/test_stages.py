@@ -99,8 +99,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-def run_all(project: Path, model: str, method: str) -> Summary:
-    """The summary after all stages."""
+def run_all(project: Path, model: str, method: str, *others: str) -> Summary:
+    """The summary after all stages. others: settings that override those here."""
     overrides = [
         "sequence=mine",
         f"model={model}",
@@ -113,7 +113,7 @@ def run_all(project: Path, model: str, method: str) -> Summary:
         "train.learning_rate=0.01",
         "train.checkpoints=1",
     ]
-    overrides += ["evaluate.max_new_tokens=3", "lora.save_dtype=float32"]
+    overrides += ["evaluate.max_new_tokens=3", "lora.save_dtype=float32", *others]
     compose_and_dump("params.yaml", str(project / "conf"), None, "config", "", overrides)
     prepare.prepare()
     base_model.base_model()
@@ -175,6 +175,23 @@ def test_every_stage_of_every_method_runs_on_both_architectures(
     with torch.no_grad():
         torch.testing.assert_close(scored(ids).logits, stock(input_ids=ids).logits, atol=1e-4, rtol=0)
         assert (scored(ids).logits - base(ids).logits).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("method", ["olora", "lora_inc_sapo"])
+def test_a_bfloat16_model_trains_in_float32_as_the_public_code_does(project: Path, method: str) -> None:
+    """The recipe `superni_as_run`: what a model is scored and answers in stays its own."""
+    # A recipe's own numbers, where run_all has others; the last of two values counts
+    as_run = ["recipe=superni_as_run", "train.learning_rate=1e-4", "model.dtype=bfloat16"]
+    run_all(project, "tiny_llama", method, *as_run)
+    for entry in read_lineage(model_folder("Code-150")).tasks:
+        rates = [step.learning_rate for step in entry.history]
+        assert rates[:2] == [0, 0]
+        assert rates[2] == pytest.approx(1e-4 / 3)
+        assert rates[8:] == [1e-4, 1e-4]
+        settings = entry.run.settings
+        assert settings.dtype == "bfloat16"
+        assert settings.train["dtype"] == "float32"
+        assert settings.orthogonal_weight == (4.0 if method == "olora" else 0.0)
 
 
 def test_fault_17_a_task_without_an_instruction_keeps_it_and_asks_for_no_paraphrase(project: Path) -> None:

@@ -15,7 +15,7 @@ from sapo.artifacts.versions import versions
 from sapo.config import Params, Prompt
 from sapo.runtime.files import sha256_file, sha256_json
 
-# These change memory and time, and no result but where there is dropout, whose draws they change
+# These change memory and time; of a result at most the last digits, with dropout too (sapo.training.dropout)
 EFFORT = {"batch_tokens", "checkpoints", "gradient_checkpointing"}
 
 Settings = dict[str, JsonValue]  # a section of the settings without EFFORT
@@ -165,13 +165,20 @@ def training_record(
     template: str,
     device: str,
 ) -> TrainingRecord:
-    """The record of `task`'s training. base: model fingerprint. start: file of earlier weights, if any."""
+    """The record of `task`'s training. base: model fingerprint. start: file of earlier weights, if any.
+
+    orthogonal_weight: of an optimiser step. Of the settings of `train` those that decide, as they are used.
+    """
+    train = params.train.model_dump(exclude=EFFORT | {"orthogonal_repeats"})
+    train["dtype"] = params.train.dtype or params.model.dtype
+    if params.train.warmup_steps is not None:
+        del train["warmup_ratio"]
     settings = TrainingSettings(
         **dict(reading(params, template)),
         selector=selector,
-        orthogonal_weight=params.method.orthogonal_weight,
+        orthogonal_weight=params.orthogonal_weight,
         lora=params.lora.model_dump(),
-        train=params.train.model_dump(exclude=EFFORT),
+        train=train,
         target_modules=params.model.target_modules,
     )
     return TrainingRecord(

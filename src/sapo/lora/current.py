@@ -28,13 +28,13 @@ def current_adapter(learned: Sequence[str]) -> Adapter | None:
     return load_adapter(model_folder(learned[-1]), read_base().fingerprint, learned) if learned else None
 
 
-def current_model(params: Params, adapter: Adapter | None) -> "PreTrainedModel":
-    """The base model with the adapter's update.
+def current_model(params: Params, adapter: Adapter | None, dtype: str | None = None) -> "PreTrainedModel":
+    """The base model with the adapter's update, in `dtype` if not in the model's own.
 
     With launch.shard it stays on the processor, for `sapo.models.devices.shard` to divide.
     """
     place = torch.device("cpu") if params.launch.shard else device()
-    model = load_model(BASE_FOLDER, params.model.dtype, place)
+    model = load_model(BASE_FOLDER, dtype or params.model.dtype, place)
     if adapter:
         apply_update(model, adapter)
     return model

@@ -64,7 +64,8 @@ def decoder_layers(model: "PreTrainedModel | PeftModel") -> list[torch.nn.Module
         if isinstance(module, torch.nn.ModuleList) and len(module) == count:
             return list(module)
     raise DataError(
-        f"launch.shard: {type(model).__name__} has no list of {count} layers that could be divided"
+        f"launch.shard and train.gradient_checkpointing cannot be used with {type(model).__name__}: "
+        f"it has no list of {count} layers"
     )
 
 

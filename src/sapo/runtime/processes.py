@@ -18,14 +18,6 @@ def is_main() -> bool:
     return process_index() == 0
 
 
-def wait_for_all() -> None:
-    """Return when every process has come here."""
-    if process_count() > 1:
-        import torch.distributed
-
-        torch.distributed.barrier()
-
-
 def leave() -> None:
     """Wait for the others, then part: a process that ends early would be taken for a failure."""
     if process_count() > 1:

@@ -16,7 +16,7 @@ from sapo.artifacts.lineage import Step
 from sapo.runtime.errors import DataError
 from sapo.runtime.files import read_json
 from sapo.runtime.outputs import told_where, write_json, write_text
-from sapo.runtime.processes import is_main, process_index, wait_for_all
+from sapo.runtime.processes import is_main
 
 WHOLE = "whole"  # without it, the process was killed while writing
 STATE, HISTORY = "state.safetensors", "history.json"
@@ -31,28 +31,24 @@ class Checkpoints:
         self.folder, self.parameters, self.optimizer = folder, parameters, optimizer
 
     def save(self, history: list[Step]) -> None:
-        """Write one after the last step of `history`; when all processes have done so, the older one goes."""
+        """Write one after the last step of `history`, by the main process; then the older one goes."""
+        if not is_main():
+            return
         place = self.folder / f"checkpoint-{len(history)}"
         with told_where(self.folder):
             place.mkdir(parents=True, exist_ok=True)
-            save_file(_random_states(), place / _random_file())
-            if is_main():
-                moments = {
-                    f"{index} {name}": tensor
-                    for index, state in self.optimizer.state_dict()["state"].items()
-                    for name, tensor in state.items()
-                }
-                weights = {
-                    f"weight {name}": parameter.detach() for name, parameter in self.parameters.items()
-                }
-                save_file(
-                    {key: tensor.contiguous() for key, tensor in (weights | moments).items()}, place / STATE
-                )
-                write_json(place / HISTORY, [step.model_dump() for step in history])
-            wait_for_all()
-            if is_main():
-                write_text(place / WHOLE, "")
-                last_checkpoint(self.folder)
+            moments = {
+                f"{index} {name}": tensor
+                for index, state in self.optimizer.state_dict()["state"].items()
+                for name, tensor in state.items()
+            }
+            weights = {f"weight {name}": parameter.detach() for name, parameter in self.parameters.items()}
+            save_file(
+                {key: tensor.contiguous() for key, tensor in (weights | moments).items()}, place / STATE
+            )
+            write_json(place / HISTORY, [step.model_dump() for step in history])
+            write_text(place / WHOLE, "")
+            last_checkpoint(self.folder)
 
     def load(self) -> list[Step]:
         """Put everything back as the last whole checkpoint has it, and give its history; empty without one.
@@ -78,29 +74,7 @@ class Checkpoints:
         self.optimizer.load_state_dict(
             {"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]}
         )
-        _set_random_states(load_file(place / _random_file()))
         return TypeAdapter(list[Step]).validate_python(read_json(place / HISTORY))
-
-
-def _random_file() -> str:
-    return f"random-{process_index()}.safetensors"
-
-
-def _random_states() -> dict[str, Tensor]:
-    """Of the generators that dropout draws from."""
-    accelerator = torch.accelerator.current_accelerator(check_available=True)
-    states = {"cpu": torch.get_rng_state()}
-    if accelerator:
-        states[accelerator.type] = torch.get_device_module(accelerator).get_rng_state()
-    return states
-
-
-def _set_random_states(states: dict[str, Tensor]) -> None:
-    for kind, state in states.items():
-        if kind == "cpu":
-            torch.set_rng_state(state)
-        else:
-            torch.get_device_module(kind).set_rng_state(state)
 
 
 def last_checkpoint(folder: Path) -> Path | None:

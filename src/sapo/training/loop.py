@@ -1,25 +1,26 @@
 """Training one task's LoRA: loss on answer tokens behind a shared prefix, plus O-LoRA's term.
 
 A loop of our own, because a step's rows run in batches bounded in tokens whose common prefix is computed
-once, with gradients. Optimiser, schedule and clipping are those of torch and transformers.
+once, with gradients. Optimiser, schedules and clipping are those of torch and transformers.
 """
 
 import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import PeftModel, get_peft_model_state_dict
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 from tqdm import tqdm
-from transformers import get_scheduler
 
 from sapo.artifacts.lineage import Step
 from sapo.config import Train
-from sapo.models.devices import is_sharded, sum_over_processes
+from sapo.models.devices import decoder_layers, is_sharded, sum_over_processes
 from sapo.prompts.batches import my_batches
 from sapo.prompts.encoder import Encoded
 from sapo.prompts.prefix import (
@@ -32,9 +33,11 @@ from sapo.prompts.prefix import (
 )
 from sapo.prompts.sharing import shared_length
 from sapo.runtime.errors import DataError
-from sapo.runtime.processes import is_main, process_count, process_index
+from sapo.runtime.processes import is_main, process_count
 from sapo.training.checkpoints import Checkpoints
+from sapo.training.dropout import Draws
 from sapo.training.new_lora import orthogonal_penalty
+from sapo.training.schedule import learning_rates
 
 PAYS = 64  # tokens saved a step from which a pass of its own for the prefix pays
 logger = logging.getLogger(__name__)
@@ -70,28 +73,25 @@ def train_task(
     base: Any = model.get_base_model()
     prefix, reason = shared_prefix(rows, shared_length(base, rows), train, is_sharded(model))
     logger.info("training: %s", reason)
-    if train.gradient_checkpointing:
-        base.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+    model.eval()  # what a model's own configuration would drop is never dropped, what the LoRA drops is
+    draws = Draws(model, seed, prefix_length(rows))
+    if train.gradient_checkpointing:  # transformers' own would need the model in training mode
+        for layer in decoder_layers(model):
+            again = partial(checkpoint, layer.forward, use_reentrant=False, preserve_rng_state=False)
+            layer.forward = again
 
     steps = step_rows(len(rows), train.epochs, train.batch_size, seed)
     parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     optimizer = torch.optim.AdamW(parameters.values(), lr=train.learning_rate, weight_decay=0.0, fused=True)
-    # An only step at rate 0 would learn nothing
-    warmup = math.ceil(len(steps) * train.warmup_ratio) if len(steps) > 1 else 0
-    schedule: Any = get_scheduler("cosine", optimizer, num_warmup_steps=warmup, num_training_steps=len(steps))
-    [factor] = (
-        schedule.lr_lambdas
-    )  # asked for each step's rate, so that a resumed training needs no state of it
+    rates = learning_rates(train, len(steps))
     term = Orthogonal(model, earlier_a or {}, orthogonal_weight)
 
-    torch.manual_seed(seed + process_index())  # processes must not share dropout's draws
     saved = Checkpoints(checkpoints, parameters, optimizer)
     history = saved.load()
     if history:
         logger.info("training: goes on from checkpoint-%d of %d steps", len(history), len(steps))
     every = math.ceil(len(steps) / train.checkpoints)
 
-    model.train()
     progress = tqdm(
         steps[len(history) :],
         "training",
@@ -102,10 +102,10 @@ def train_task(
     )
     for numbers in progress:
         step = len(history) + 1
-        rate = train.learning_rate * factor(step - 1)
         for group in optimizer.param_groups:
-            group["lr"] = rate
-        loss = backward(model, [rows[number] for number in numbers], prefix, pad, train.batch_tokens)
+            group["lr"] = rates[step - 1]
+        draws.step = step
+        loss = backward(model, rows, numbers, draws, prefix, pad, train.batch_tokens)
         loss += term.backward()
         if process_count() > 1:
             sum_gradients(list(parameters.values()))
@@ -123,7 +123,7 @@ def train_task(
                 step=step,
                 loss=loss.item(),
                 grad_norm=norm.item(),
-                learning_rate=rate,
+                learning_rate=rates[step - 1],
                 epoch=step * train.epochs / len(steps),
             )
         )
@@ -133,18 +133,30 @@ def train_task(
     return Trained(get_peft_model_state_dict(model), history)
 
 
-def backward(model: PeftModel, rows: Sequence[Encoded], prefix: int, pad: int, batch_tokens: int) -> Tensor:
-    """Add this process's share of the gradients of the rows' mean loss, and return its share of the loss.
+def backward(
+    model: PeftModel,
+    task: Sequence[Encoded],
+    numbers: Sequence[int],
+    draws: Draws,
+    prefix: int,
+    pad: int,
+    batch_tokens: int,
+) -> Tensor:
+    """Add this process's share of the gradients of the mean loss of a step, and return its share of the loss.
 
-    The mean is in nats a token over all their answers.
+    numbers: those of the step's rows in `task`. The mean is in nats a token over all their answers.
     """
+    rows = [task[number] for number in numbers]
     tokens = sum(len(row.answer) for row in rows)
     lm: Any = model
     loss = torch.zeros((), device=lm.device)
+    draws.run_shared()
     shared = run_prefix(lm, rows[0].prompt[:prefix])
     leaves = detached(shared) if shared else None
     for batch, counts in my_batches(rows, range(len(rows)), prefix, 0, batch_tokens, is_sharded(model)):
-        tensors = make_batch([rows[index] for index in batch], prefix, pad, lm.device)
+        together = [rows[index] for index in batch]
+        draws.run_batch(together, [numbers[index] for index in batch], prefix)
+        tensors = make_batch(together, prefix, pad, lm.device)
         part = answer_losses(answer_logits(lm, tensors, leaves), tensors.labels).sum() / tokens * counts
         part.backward()
         loss += part.detach()
@@ -191,7 +203,7 @@ def shared_prefix(rows: Sequence[Encoded], exact: int, train: Train, sharded: bo
     """How many leading tokens run once a step for all of its rows, and the reason, for the log.
 
     exact: how many may, see `shared_length`. They are shared where that saves tokens and can work. Gradients
-    are the plain ones to rounding; with dropout, one draw on the prefix serves all rows of a step.
+    are the plain ones to rounding.
     """
     prefix, least = exact, min(train.batch_size, len(rows))
     if train.gradient_checkpointing:

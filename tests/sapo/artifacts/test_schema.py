@@ -219,7 +219,7 @@ def test_a_wrong_type_is_named_at_every_depth(kind: type[Artifact]) -> None:
                 continue
             value = getattr(part, field)
             nullable = type(None) in get_args(about.annotation)
-            for wrong in WRONG.get(type(value), ["text", 7]):
+            for wrong in WRONG.get(type(value), ["text", 7.5]):
                 if wrong is None and nullable:
                     continue
                 content = content_with(artifact, path, lambda inner, f=field, w=wrong: inner.update({f: w}))

@@ -38,7 +38,9 @@ def test_the_layers_of_every_family_are_found_also_below_a_lora(family: str, lay
 def test_a_model_without_such_a_list_is_refused_in_one_line() -> None:
     model = model_of("llama", layers=3)
     model.config.num_hidden_layers = 7
-    with pytest.raises(DataError, match=r"^launch\.shard: LlamaForCausalLM has no list of 7 layers[^\n]*$"):
+    with pytest.raises(
+        DataError, match=r"^launch\.shard [^\n]* LlamaForCausalLM: it has no list of 7 layers$"
+    ):
         decoder_layers(model)
 
 
