@@ -1,21 +1,9 @@
-"""The part `shapes` of gpu.py: a large model's shape with random weights, and how near the peak it runs.
-
-Operations, multiplications and additions, two for each weight and token (Kaplan et al. 2020, arXiv
-2001.08361):
-
-    forward   2 x (weights of the layers' matrices) x tokens + 2 x (weights of the output layer) x positions
-              + 4 x layers x heads x head size x (pairs of a token and one that it attends to)
-
-The attention term is that of PaLM's appendix B (Chowdhery et al. 2022, arXiv 2204.02311), with the pairs
-that a causal mask leaves. Training a LoRA adds once the matrices (gradients of activations; frozen weights
-need none) and twice the attention. The LoRA itself, norms, softmax, padding and anything computed again do
-not count. The tokens that rows share count once where they are run once.
-"""
+"""The part `shapes` of gpu.py: a large model's shape with random weights, and how near the peak it runs."""
 
 import argparse
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.util import find_spec
 from statistics import median
@@ -26,6 +14,7 @@ import scoring
 import torch
 import training
 from common import Setup, set_up
+from gpu_cost import cost
 from gpu_run import Entry, Run, Timed, timed
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
@@ -101,43 +90,6 @@ class Shaped(Setup):
         return model.eval()
 
 
-@dataclass(frozen=True)
-class Cost:
-    """Operations of a forward pass: of the matrices, output layer included, and of attention."""
-
-    matrices: float
-    attention: float
-
-    @property
-    def training(self) -> float:
-        return 2 * self.matrices + 3 * self.attention
-
-    @property
-    def forward(self) -> float:
-        return self.matrices + self.attention
-
-
-def cost(model: PreTrainedModel, rows: Sequence[Encoded], shared: int, every_logit: bool) -> Cost:
-    """What the rows cost if their first `shared` tokens run once; logits of answers alone, or of all tokens.
-
-    Not counted: an answer's last token, which predicts nothing, where logits are of answers alone.
-    """
-    config: Any = model.config
-    lengths = [len(row.prompt) + len(row.answer) - (not every_logit) for row in rows]
-    tokens = shared + sum(length - shared for length in lengths)
-    positions = tokens if every_logit else sum(len(row.answer) for row in rows)
-    pairs = triangle(shared) + sum(triangle(length) - triangle(shared) for length in lengths)
-    head = model.get_output_embeddings().weight.numel()  # type: ignore[union-attr]
-    linear = [m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Linear)]
-    width = config.num_hidden_layers * config.num_attention_heads * config.head_dim
-    return Cost(2 * (sum(linear) - head) * tokens + 2 * head * positions, 4 * width * pairs)
-
-
-def triangle(length: int) -> int:
-    """Pairs of a token and one that it attends to, itself or an earlier one."""
-    return length * (length + 1) // 2
-
-
 def shapes(arguments: argparse.Namespace, run: Run) -> None:
     """First each kind of work once, ours and the peers', then the other candidates."""
     sizes = SMALL if arguments.tiny else FULL
@@ -146,9 +98,13 @@ def shapes(arguments: argparse.Namespace, run: Run) -> None:
     setup = Shaped(base.params, base.folder, base.tokenizer, base.encoder, sizes)
     peers = ["trainer"] + (["trl"] if find_spec("trl") else [])
     # The peak, candidates ours and one by Trainer, trainings, answers by both
-    run.plan(setup.params, 1 + sizes.candidates + 1 + 1 + len(peers) + 2, partial(summary, sizes=sizes))
+    named = setup.params.model.model_copy(update={"name": "shape", "id": "qwen3"})
+    shown = setup.params.model_copy(update={"model": named})
+    run.plan(shown, 1 + sizes.candidates + 1 + 1 + len(peers) + 2, partial(summary, sizes=sizes))
     peak = matrix_peak(sizes.matrix)
-    run.add(f"bfloat16 product of {sizes.matrix} x {sizes.matrix} matrices", flops_per_s=peak)
+    run.add(
+        f"bfloat16 product of {sizes.matrix} x {sizes.matrix} matrices", flops_per_s=peak, sizes=asdict(sizes)
+    )
     if "trl" not in peers:
         print("  training trl: left out, TRL is not installed", flush=True)
     score(run, setup, peak, range(1), ["ours", "trainer"])
