@@ -30,6 +30,7 @@ from sapo.config import Params
 from sapo.models.load import load_model, load_tokenizer
 from sapo.models.make import make_base
 from sapo.prompts.encoder import Encoded, PromptEncoder
+from sapo.runtime.cache import alone
 from sapo.runtime.files import sha256_json
 from sapo.runtime.outputs import output_folder, write_json
 
@@ -121,9 +122,10 @@ def set_up(overrides: Sequence[str]) -> Setup:
 def base_folder(params: Params) -> Path:
     """The folder of the base model, as the stage of that name makes it; made once."""
     folder = WORK / "models" / f"{params.model.name}-{sha256_json(params.model.model_dump())[:12]}"
-    if not folder.is_dir():
-        with output_folder(folder) as made:
-            make_base(params.model, made, params.seed)
+    with alone(folder):
+        if not folder.is_dir():
+            with output_folder(folder) as made:
+                make_base(params.model, made, params.seed)
     return folder
 
 

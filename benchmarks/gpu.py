@@ -18,6 +18,7 @@ import argparse
 import os
 import platform
 import sys
+import traceback
 from contextlib import redirect_stderr
 
 import torch
@@ -33,7 +34,7 @@ from sapo.runtime.errors import DataError
 PARTS = {"agree": agree, "shapes": shapes, "sequence": sequence}
 
 
-def main() -> None:
+def options() -> argparse.ArgumentParser:
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; default: all")
@@ -51,6 +52,11 @@ def main() -> None:
     about = "rows of a task in `agree`; default: %(default)s"
     parser.add_argument("--agree-rows", type=int, default=24, help=about)
     parser.add_argument("-S", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
+    return parser
+
+
+def main() -> None:
+    parser = options()
     arguments = parser.parse_args()
     if odd := [name for name in arguments.parts if name not in PARTS]:
         parser.error(f"no part is called {', '.join(odd)}: choose from {', '.join(PARTS)}")
@@ -59,13 +65,13 @@ def main() -> None:
     elif arguments.device == "cuda" and not torch.cuda.is_available():
         sys.exit("error: --device cuda: this torch finds no GPU")
     print(about_machine(), flush=True)
-    broken = [name for name in arguments.parts or PARTS if not run_part(name, arguments)]
-    if broken:
-        sys.exit(f"error: not done: {', '.join(broken)}")
+    failed = [name for name in arguments.parts or PARTS if not run_part(name, arguments)]
+    if failed:
+        sys.exit(f"error: failed, wholly or in part: {', '.join(failed)}")
 
 
 def run_part(name: str, arguments: argparse.Namespace) -> bool:
-    """Run one part within its minutes; whether it ended without an error."""
+    """Run one part within its minutes; whether all that it came to went well."""
     print(f"\n{name}, at most {arguments.minutes:g} min", flush=True)
     run = Run(name, arguments)
     log = run.path.with_suffix(".log")
@@ -79,11 +85,14 @@ def run_part(name: str, arguments: argparse.Namespace) -> bool:
             PARTS[name](arguments, run)
     except TimeIsUp:
         run.time_is_up = True
-    except DataError as error:  # the other parts can still say something
+    except DataError as error:
+        run.failed = True
         print(f"error: {name}: {error}", file=sys.stderr)
-        return False
+    except Exception:  # of any library: the other parts can still say something
+        run.failed = True
+        traceback.print_exc()
     run.close()
-    return True
+    return not run.failed
 
 
 def about_machine() -> str:

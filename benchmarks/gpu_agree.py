@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import torch
 from common import set_up
-from gpu_run import Entry, Run, tasks_for
+from gpu_run import Entry, Run, sequence_name, tasks_for
 from transformers import PreTrainedModel
 
 from sapo.answers.greedy import generate
@@ -22,10 +22,10 @@ Choice = tuple[int, list[Candidate]]
 def agree(arguments: argparse.Namespace, run: Run) -> None:
     """Measure 21 candidates and answer `agree_rows` rows of each task on this device and on the CPU."""
     rows, paraphrases = (4, 2) if arguments.tiny else (arguments.agree_rows, 20)
-    chosen = ["model=tiny_llama"] if arguments.tiny else [f"sequence={arguments.sequence or 'ni_seq_c1'}"]
-    if arguments.tiny and arguments.url:
-        chosen.append("sequence=ni_seq_c1")
-    setup = set_up([*DEFAULTS, *chosen, f"selection.rows={rows}", *arguments.overrides])
+    chosen = [f"sequence={sequence_name(arguments)}", f"selection.rows={rows}"]
+    if arguments.tiny:
+        chosen.append("model=tiny_llama")
+    setup = set_up([*DEFAULTS, *chosen, *arguments.overrides])
     tasks = tasks_for(arguments, setup.params.sequence.order, rows)
     run.plan(setup.params, 2 * len(tasks), summary)
     models = {"here": setup.model(), "cpu": load_model(setup.folder, "float32", torch.device("cpu"))}

@@ -5,6 +5,7 @@ import gc
 import random
 import signal
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -58,6 +59,7 @@ class Run:
     summary: Callable[[list[Entry]], Entry] = lambda entries: {}
     entries: list[Entry] = field(default_factory=list)
     time_is_up: bool = False
+    failed: bool = False
     started: float = field(default_factory=time.perf_counter)
 
     @property
@@ -73,6 +75,12 @@ class Run:
         print(f"  {step}: {shown(figures)}", flush=True)
         self.write()
 
+    def fail(self, step: str, error: Exception) -> None:
+        """Note a step that failed; the log has where in the code it did."""
+        traceback.print_exception(error)
+        self.failed = True
+        self.add(step, failed=f"{type(error).__name__}: {error!s:.300}")
+
     def write(self) -> Entry:
         """Write the record; the summary in it."""
         assert self.params
@@ -81,6 +89,7 @@ class Run:
             "done": len(self.entries),
             "planned": self.planned,
             "time_is_up": self.time_is_up,
+            "failed": self.failed,
             "seconds": time.perf_counter() - self.started,
             "summary": summary,
             "steps": self.entries,
@@ -119,10 +128,8 @@ class Timed:
 
 
 def timed(work: Callable[[], Any]) -> Timed:
-    gc.collect()
     on_gpu = torch.cuda.is_available()
     if on_gpu:
-        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     synchronize()
     started = time.perf_counter()
@@ -130,6 +137,19 @@ def timed(work: Callable[[], Any]) -> Timed:
     synchronize()
     seconds = time.perf_counter() - started
     return Timed(value, seconds, torch.cuda.max_memory_allocated() / 2**30 if on_gpu else None)
+
+
+def free() -> None:
+    """Give back the memory of models that nothing refers to any more."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def sequence_name(arguments: argparse.Namespace) -> str:
+    """Which of conf/sequence/: in a trial without files, one whose rows can be made up."""
+    made = arguments.tiny and not arguments.url
+    return arguments.sequence or ("default" if made else "ni_seq_c1")
 
 
 def tasks_for(arguments: argparse.Namespace, names: Sequence[str], rows: int) -> list[Task]:

@@ -1,7 +1,6 @@
 """The part `sequence` of gpu.py: the pipeline's own stages, one after another, with fewer rows and epochs."""
 
 import argparse
-import gc
 import os
 import tempfile
 import time
@@ -13,7 +12,7 @@ from statistics import fmean
 from typing import Any
 
 from common import REPOSITORY, base_folder, compose
-from gpu_run import Entry, Run, tasks_for
+from gpu_run import Entry, Run, free, sequence_name, tasks_for
 from timing import synchronize
 
 from sapo.artifacts.base_model import BASE_FOLDER
@@ -46,8 +45,7 @@ class Step:
 def sequence(arguments: argparse.Namespace, run: Run) -> None:
     """Run the stages in a folder of their own, which goes at the end, and extrapolate their times."""
     tiny = arguments.tiny
-    name = arguments.sequence or ("ni_seq_c1" if arguments.url or not tiny else "default")
-    whole = compose([f"sequence={name}", *(TINY if tiny else []), *arguments.overrides])
+    whole = compose([f"sequence={sequence_name(arguments)}", *(TINY if tiny else []), *arguments.overrides])
     rows = 6 if tiny else arguments.rows
     params = whole.model_copy(
         update={
@@ -61,7 +59,7 @@ def sequence(arguments: argparse.Namespace, run: Run) -> None:
     run.plan(params, len(steps), lambda entries: extrapolated(steps, entries))
     with own_folder(params, tasks, rows):
         for step in steps:
-            gc.collect()  # the models of the stage before
+            free()  # the models of the stage before
             started = time.perf_counter()
             step.work()
             synchronize()

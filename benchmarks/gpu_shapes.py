@@ -15,7 +15,7 @@ import torch
 import training
 from common import Setup, set_up
 from gpu_cost import cost
-from gpu_run import Entry, Run, Timed, timed
+from gpu_run import Entry, Run, Timed, free, timed
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from sapo.answers.greedy import generate
@@ -134,12 +134,15 @@ def token_rows(sizes: Sizes, count: int, lengths: tuple[int, int], seed: int) ->
     return rows
 
 
-def attempt(run: Run, step: str, work: Callable[[], Any], figures: Callable[[Timed], Entry]) -> None:
-    """A timed step; one that the GPU's memory cannot hold is told as such."""
+def attempt(
+    run: Run, step: str, prepare: Callable[[], Callable[[], Any]], figures: Callable[[Timed], Entry]
+) -> None:
+    """Time what `prepare` returns. A step that fails, as for want of memory, does not end the part."""
+    free()
     try:
-        found = timed(work)
-    except torch.OutOfMemoryError as error:
-        run.add(step, failed=f"out of memory: {error!s:.200}")
+        found = timed(prepare())
+    except Exception as error:
+        run.fail(step, error)
         return
     run.add(step, seconds=found.seconds, **figures(found), peak_gib=found.peak_gib)
 
@@ -150,45 +153,52 @@ def rates(rows: Sequence[Encoded], operations: float, peak: float, found: Timed)
         "tokens": tokens,
         "tokens_per_s": tokens / found.seconds,
         "share_of_peak": operations / found.seconds / peak,
+        "loss": found.value[0],
     }
 
 
 def score(run: Run, setup: Shaped, peak: float, candidates: Sequence[int], sides: Sequence[str]) -> None:
+    """A candidate's rows by each side; the first use of each kernel, with few rows, is not timed."""
     sizes, model = setup.sizes, setup.model()
     for number in candidates:
         rows = token_rows(sizes, sizes.rows, sizes.lengths, seed=number)
         for side in sides:
-            prepare = partial(scoring.SIDES[side], setup, model, size=sizes.score_rows)
-            prepare(candidates=[rows[: sizes.score_rows]])()  # the first use of each kernel
-            needs = cost(model, rows, *((sizes.shared, False) if side == "ours" else (0, True))).forward
-            attempt(
-                run,
-                f"scoring {side}, candidate {number}",
-                prepare(candidates=[rows]),
-                lambda found, needs=needs: rates(rows, needs, peak, found) | {"loss": found.value[0]},  # type: ignore[misc]  # noqa: B023
-            )
+            losses = partial(scoring.SIDES[side], setup, model, size=sizes.score_rows)
+            shared, every_logit = (sizes.shared, False) if side == "ours" else (0, True)
+            needs = cost(model, rows, shared, every_logit).forward
+
+            def prepare(losses: Any = losses, rows: list[Encoded] = rows) -> Callable[[], list[float]]:
+                losses(candidates=[rows[: sizes.score_rows]])()
+                whole: Callable[[], list[float]] = losses(candidates=[rows])
+                return whole
+
+            attempt(run, f"scoring {side}, candidate {number}", prepare, partial(rates, rows, needs, peak))
 
 
 def train(run: Run, setup: Shaped, peak: float, sides: Sequence[str]) -> None:
-    """One optimiser step of each side; its first use is one of few rows."""
+    """One optimiser step of each side, after an untimed one of few rows."""
     sizes = setup.sizes
     rows = token_rows(sizes, sizes.train_rows, (sizes.train_length, sizes.train_length), seed=0)
     settings = setup.params.train.model_copy(update={"epochs": 1, "checkpoints": 1})
-    shared = 0 if settings.gradient_checkpointing else sizes.shared
+    # Keys and values cannot be shared where they are computed again
+    prefix = 0 if settings.gradient_checkpointing else sizes.shared
+    model = setup.model()
+    costs = {
+        side: cost(model, rows, *((prefix, False) if side == "ours" else (0, True))).training
+        for side in sides
+    }
+    del model
     for side in sides:
-        prepare: Any = training.SIDES[side]
-        if side != "ours":
-            prepare = partial(prepare, pass_rows=sizes.pass_rows)
-        model = setup.model()
-        needs = cost(model, rows, *((shared, False) if side == "ours" else (0, True))).training
-        del model
-        prepare(setup, rows[: sizes.pass_rows], settings)()
-        attempt(
-            run,
-            f"training {side}, {len(rows)} rows",
-            prepare(setup, rows, settings),
-            lambda found, needs=needs: rates(rows, needs, peak, found) | {"loss": found.value[0]},  # type: ignore[misc]
-        )
+        given = {} if side == "ours" else {"pass_rows": sizes.pass_rows}
+        steps: Any = partial(training.SIDES[side], setup, train=settings, **given)
+
+        def prepare(steps: Any = steps) -> Callable[[], list[float]]:
+            steps(rows=rows[: sizes.pass_rows])()
+            free()
+            whole: Callable[[], list[float]] = steps(rows=rows)
+            return whole
+
+        attempt(run, f"training {side}, {len(rows)} rows", prepare, partial(rates, rows, costs[side], peak))
 
 
 def answer(run: Run, setup: Shaped) -> None:
@@ -208,9 +218,12 @@ def answer(run: Run, setup: Shaped) -> None:
         return {"new_tokens": tokens, "new_tokens_per_s": tokens / found.seconds}
 
     for side, work in (("ours", ours), ("generate", peer)):
-        work(rows[:2], 2)
-        name = f"answering {side}, {len(rows)} prompts"
-        attempt(run, name, partial(work, rows, sizes.limit), new_tokens)
+
+        def prepare(work: Any = work) -> Callable[[], Any]:
+            work(rows[:2], 2)
+            return partial(work, rows, sizes.limit)
+
+        attempt(run, f"answering {side}, {len(rows)} prompts", prepare, new_tokens)
 
 
 def summary(steps: list[Entry], sizes: Sizes) -> Entry:
@@ -225,8 +238,9 @@ def summary(steps: list[Entry], sizes: Sizes) -> Entry:
             done = sum(one["share_of_peak"] * one["seconds"] for one in of_side)
             found[f"{kind}, {side}"] = (
                 f"{sum(one['tokens'] for one in of_side) / seconds:.4g} tokens a second, "
-                f"{100 * done / seconds:.1f} % of the peak"
-                + (f" (goal {goal:.0%})" if side == "ours" else "")
+                f"{100 * done / seconds:.3g} % of the peak"
+                + (f" (goal {100 * goal:g} %)" if side == "ours" else "")
+                + f", first loss {of_side[0]['loss']:.4f}"
             )
             if kind == "scoring" and side == "ours":
                 whole = seconds / len(of_side) * sizes.candidates

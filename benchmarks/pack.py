@@ -17,6 +17,7 @@ import argparse
 import lzma
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -47,27 +48,30 @@ SOURCE = ["src", "conf", "benchmarks", "LICENSE", ":!benchmarks/results"]
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 ARCHIVE = "sapo-gpu.tar.xz"
 COMMAND = "python unpack.py sapo-gpu && python sapo-gpu/benchmarks/gpu.py"
+SEQUENCE = "ni_seq_c1"  # gpu.py's own default
 
 
-def main() -> None:
+def options() -> argparse.ArgumentParser:
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
     parser.add_argument("out", type=Path, metavar="OUT", help="a new folder")
     url = os.environ.get("SAPO_BENCHMARKS_URL")
     parser.add_argument("--url", default=url, help="folder or URL that holds SUPERNI/ and TRACE/")
-    parser.add_argument("--sequence", default="ni_seq_c1", help="of conf/sequence/; default: %(default)s")
-    parser.add_argument(
-        "--part-size", type=size, metavar="60M", help="most bytes of a file; default: one file"
-    )
+    parser.add_argument("--sequence", default=SEQUENCE, help="of conf/sequence/; default: %(default)s")
+    about = "most bytes of a file; default: one file"
+    parser.add_argument("--part-size", type=size, default=sys.maxsize, metavar="60M", help=about)
     about = "packages that the machine has, which are left out with what only they need; default: %(default)s"
     parser.add_argument("--there", nargs="*", default=THERE, metavar="NAME", help=about)
     about = "versions of Python that the wheels are for; default: %(default)s"
     parser.add_argument("--python", nargs="+", default=PYTHONS, metavar="3.N", help=about)
     parser.add_argument("--tiny", action="store_true", help="the tiny model and no tasks")
     parser.add_argument("-S", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
-    arguments = parser.parse_args()
+    return parser
+
+
+def main() -> None:
     try:
-        pack(arguments)
+        pack(options().parse_args())
     except (DataError, OSError) as error:
         sys.exit(f"error: {error}")
 
@@ -76,6 +80,8 @@ def pack(arguments: argparse.Namespace) -> None:
     out: Path = arguments.out
     if out.exists():
         raise DataError(f"{out} is there already: name a new folder")
+    words = [f"--sequence {arguments.sequence}"] if arguments.sequence != SEQUENCE else []
+    command = " ".join([COMMAND, *words, *(f"-S {shlex.quote(one)}" for one in arguments.overrides)])
     with tempfile.TemporaryDirectory(prefix="pack-") as name, output_folder(out) as made:
         copy = Path(name)
         copy_source(copy)
@@ -89,10 +95,10 @@ def pack(arguments: argparse.Namespace) -> None:
         shutil.copy(HERE / "unpack.py", made)
         (made / "README.md").write_text(
             f"What benchmarks/gpu.py needs, of commit {code()}. Needs Python {' or '.join(arguments.python)} "
-            f"with {', '.join(arguments.there)} and pip; no network. In this folder:\n\n    {COMMAND}\n",
+            f"with {', '.join(arguments.there)} and pip; no network. In this folder:\n\n    {command}\n",
             encoding="utf-8",
         )
-    print(f"{out}: {len(parts)} files, {total / (1 << 20):.1f} MiB. There, in that folder:\n    {COMMAND}")
+    print(f"{out}: {len(parts)} files, {total / (1 << 20):.1f} MiB. There, in that folder:\n    {command}")
 
 
 def size(text: str) -> int:
@@ -153,7 +159,9 @@ def collect_wheels(folder: Path, packages: dict[str, str], pythons: Iterable[str
     Compiled ones for every Python in `pythons` on Linux with this machine's kind of processor.
     """
     pins = [f"{name}=={of}" for name, of in sorted(packages.items())]
-    pip("wheel", "--wheel-dir", str(folder), *pins)
+    folder.mkdir()
+    if pins:
+        pip("wheel", "--wheel-dir", str(folder), *pins)
     here = "{}.{}".format(*sys.version_info)
     compiled = {
         canonicalize_name(path.name.split("-")[0]) for path in folder.glob("*.whl") if is_bound(path.name)
@@ -192,30 +200,32 @@ def pip(command: str, *options: str) -> None:
 
 
 class Parts:
-    """A stream into OUT/NAME.000, .001 ... of at most `most` bytes each, or into OUT/NAME."""
+    """A stream into OUT/NAME.000, .001 ... of at most `most` bytes each."""
 
-    def __init__(self, out: Path, most: int | None) -> None:
-        self.out, self.most, self.count, self.room = out, most, 0, 0
-        self.part = None if most else (out / ARCHIVE).open("wb")
+    def __init__(self, out: Path, most: int) -> None:
+        self.out, self.most, self.count = out, most, 0
+        self._next()
+
+    def _next(self) -> None:
+        self.part, self.room = (self.out / f"{ARCHIVE}.{self.count:03}").open("wb"), self.most
+        self.count += 1
 
     def write(self, content: bytes) -> int:
         rest = memoryview(content)
-        while self.most and rest:
+        while rest:
             if not self.room:
                 self.close()
-                self.part, self.room = (self.out / f"{ARCHIVE}.{self.count:03}").open("wb"), self.most
-                self.count += 1
-            assert self.part
-            self.room -= self.part.write(rest[: self.room])
-            rest = rest[self.room :]
+                self._next()
+            written = self.part.write(rest[: self.room])
+            self.room -= written
+            rest = rest[written:]
         return len(content)
 
     def close(self) -> None:
-        if self.part:
-            self.part.close()
+        self.part.close()
 
 
-def write_parts(copy: Path, out: Path, most: int | None) -> None:
+def write_parts(copy: Path, out: Path, most: int) -> None:
     def anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
         member.uid = member.gid = 0
         member.uname = member.gname = ""

@@ -13,6 +13,7 @@ the right.
 import json
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -85,6 +86,11 @@ def peer_arguments(setup: Setup, train: Train, pass_rows: int | None = None) -> 
     pass_rows: how many go through the model at a time, where not all of a step.
     """
     size = min(pass_rows or train.batch_size, train.batch_size)
+    known = {field.name for field in fields(TrainingArguments)}
+    # The older name of transformers
+    checkpointing = (
+        "activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing"
+    )
     return {
         "output_dir": tempfile.gettempdir(),  # nothing is written
         "num_train_epochs": 1,
@@ -96,7 +102,7 @@ def peer_arguments(setup: Setup, train: Train, pass_rows: int | None = None) -> 
         "warmup_steps": train.warmup_ratio,
         "max_grad_norm": train.max_grad_norm,
         "weight_decay": 0.0,
-        "activation_checkpointing": train.gradient_checkpointing,
+        checkpointing: train.gradient_checkpointing,
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
         "save_strategy": "no",

@@ -50,7 +50,7 @@ def main() -> None:
     command += ["--find-links", str(wheels), "--target", str(site), "-r", str(wheels / "requirements.txt")]
     if subprocess.run(command).returncode:
         sys.exit("error: pip could not install the wheels")
-    print(f"next: {sys.executable} {folder / 'benchmarks/gpu.py'}")
+    print(f"unpacked; to run: {sys.executable} {folder / 'benchmarks/gpu.py'}")
 
 
 if __name__ == "__main__":
