@@ -29,6 +29,8 @@ def agree(arguments: argparse.Namespace, run: Run) -> None:
     tasks = tasks_for(arguments, setup.params.sequence.order, rows)
     run.plan(setup.params, 2 * len(tasks), summary)
     models = {"here": setup.model(), "cpu": load_model(setup.folder, "float32", torch.device("cpu"))}
+    if models["here"].device.type == "cpu":
+        print("  no GPU: the processor is compared with itself", flush=True)
     stop = {setup.pad, setup.tokenizer.eos_token_id}
     for task in tasks:
         texts = [task.instruction, *from_bank(task, paraphrases)]

@@ -46,8 +46,9 @@ def main() -> None:
         except tarfile.TarError as error:
             sys.exit(f"error: {error}")
     wheels, site = folder / "wheels", folder / "benchmarks/.work/site"
-    command = [sys.executable, "-m", "pip", "--isolated", "install", "--quiet", "--no-index", "--no-deps"]
-    command += ["--find-links", str(wheels), "--target", str(site), "-r", str(wheels / "requirements.txt")]
+    pip = [sys.executable, "-m", "pip", "--isolated", "install", "--quiet", "--root-user-action=ignore"]
+    only_these = ["--no-index", "--no-deps", "--find-links", str(wheels), "--target", str(site)]
+    command = [*pip, *only_these, "-r", str(wheels / "requirements.txt")]
     if subprocess.run(command).returncode:
         sys.exit("error: pip could not install the wheels")
     print(f"unpacked; to run: {sys.executable} {folder / 'benchmarks/gpu.py'}")
