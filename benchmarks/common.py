@@ -13,28 +13,30 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
+sys.path.append(str(Path(__file__).resolve().parent / ".work/site"))  # last: it only fills what is missing
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
+import hydra
 import psutil
 import torch
 import transformers
-from dvc.utils.hydra import compose_and_dump
+from omegaconf import OmegaConf
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sapo.artifacts.task import Task
 from sapo.artifacts.versions import versions
-from sapo.config import Params, load_params
-from sapo.data.catalog_tasks import load_catalog_tasks
+from sapo.config import Params
 from sapo.models.load import load_model, load_tokenizer
 from sapo.models.make import make_base
 from sapo.prompts.encoder import Encoded, PromptEncoder
+from sapo.runtime.cache import alone
 from sapo.runtime.files import sha256_json
 from sapo.runtime.outputs import output_folder, write_json
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent
-WORK = HERE / ".work"  # what the benchmarks make for themselves; not in Git
+WORK = HERE / ".work"  # what the benchmarks make for themselves, or was packed for them; not in Git
 transformers.utils.logging.set_verbosity_error()
 warnings.simplefilter("ignore", FutureWarning)  # of the libraries, about their own names
 transformers.utils.logging.disable_progress_bar()
@@ -67,13 +69,9 @@ def once(overrides: Sequence[str]) -> list[str]:
 
 def compose(overrides: Sequence[str], *defaults: str) -> Params:
     """The settings of conf/ with `defaults`, then `overrides` (KEY=VALUE)."""
-    path = WORK / f"params-{os.getpid()}.yaml"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        compose_and_dump(path, str(REPOSITORY / "conf"), None, "config", "", once([*defaults, *overrides]))
-        return load_params(path)
-    finally:
-        path.unlink(missing_ok=True)
+    with hydra.initialize_config_dir(str(REPOSITORY / "conf"), version_base=None):
+        composed = hydra.compose("config", once([*defaults, *overrides]))
+    return Params.model_validate(OmegaConf.to_container(composed, resolve=True))
 
 
 @dataclass(frozen=True)
@@ -111,10 +109,7 @@ def set_up(overrides: Sequence[str]) -> Setup:
     Recipe `small`, prompts of up to 1536 tokens, no dropout, unless `overrides` differ.
     """
     params = compose(overrides, "recipe=small", "prompt.max_tokens=1536", "lora.dropout=0.0")
-    folder = WORK / "models" / f"{params.model.name}-{sha256_json(params.model.model_dump())[:12]}"
-    if not folder.is_dir():
-        with output_folder(folder) as made:
-            make_base(params.model, made, params.seed)
+    folder = base_folder(params)
     tokenizer = load_tokenizer(folder)
     return Setup(
         params,
@@ -124,22 +119,43 @@ def set_up(overrides: Sequence[str]) -> Setup:
     )
 
 
+def base_folder(params: Params) -> Path:
+    """The folder of the base model, as the stage of that name makes it; made once."""
+    folder = WORK / "models" / f"{params.model.name}-{sha256_json(params.model.model_dump())[:12]}"
+    with alone(folder):
+        if not folder.is_dir():
+            with output_folder(folder) as made:
+                make_base(params.model, made, params.seed)
+    return folder
+
+
 def load_tasks(names: Sequence[str], url: str | None, rows: int) -> list[Task]:
     """Catalogued tasks with their first rows.
 
     Their files are fetched, verified and kept as the prepare stage does it.
     """
+    from sapo.data.catalog_tasks import load_catalog_tasks  # its libraries for downloads may be missing
+
     return list(load_catalog_tasks(names, url, (rows, rows)))
 
 
 def record(
     arguments: argparse.Namespace, params: Params, results: Sequence[Mapping[str, Any]], name: str = ""
 ) -> None:
-    """Write results/NAME.json: what ran where, with which settings, and every single figure."""
-    describe = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    """Write results/NAME.json, and say so."""
+    path = HERE / "results" / f"{name or arguments.name}.json"
+    write_record(path, arguments, params, results)
+    print(f"written to {path.relative_to(REPOSITORY)}")
+
+
+def write_record(
+    path: Path, arguments: argparse.Namespace, params: Params, results: Sequence[Mapping[str, Any]]
+) -> None:
+    """Write what ran where, with which settings, and every single figure."""
+    kept_back = ("url", "child", "out")  # paths of this machine
     about = {
-        "arguments": {key: value for key, value in vars(arguments).items() if key not in ("url", "child")},
-        "code": subprocess.run(describe, cwd=REPOSITORY, capture_output=True, text=True).stdout.strip(),
+        "arguments": {key: value for key, value in vars(arguments).items() if key not in kept_back},
+        "code": code(),
         "versions": versions()
         | {name: found for name in ("accelerate", "trl", "lm_eval") if (found := _version(name))},
         "machine": machine() | {"dtype": params.model.dtype},
@@ -148,10 +164,16 @@ def record(
         ),
         "results": results,
     }
-    about["settings"]["data"].pop("url")  # a path of this machine
-    path = HERE / "results" / f"{name or arguments.name}.json"
+    about["settings"]["data"].pop("url")
     write_json(path, about)
-    print(f"written to {path.relative_to(REPOSITORY)}")
+
+
+def code() -> str:
+    """The commit, `-dirty` at its end where files differ from it. A packed copy has it in a file."""
+    if (packed := WORK / "code").is_file():
+        return packed.read_text(encoding="utf-8").strip()
+    describe = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    return subprocess.run(describe, cwd=REPOSITORY, capture_output=True, text=True).stdout.strip()
 
 
 def _version(name: str) -> str | None:
@@ -176,7 +198,19 @@ def machine() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "driver": driver() if torch.cuda.is_available() else None,
+        "cuda": torch.version.cuda if torch.cuda.is_available() else None,
     }
+
+
+def driver() -> str | None:
+    """The version of NVIDIA's driver, None where its tool is missing."""
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.split("\n")[0].strip()
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> None:

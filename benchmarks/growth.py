@@ -18,7 +18,6 @@ from typing import Any
 
 import torch
 from common import Setup, load_tasks, options, record, set_up, table
-from datasets import disable_progress_bars
 from peft import LoraConfig
 from timing import alternate, in_child, peak_memory, summary
 from training import adapted, dataset, peer, peer_arguments
@@ -129,7 +128,6 @@ def main() -> None:
     parser.add_argument("--sides", nargs="+", default=list(SIDES), choices=list(SIDES))
     parser.add_argument("--memory", action="store_true", help="peak memory instead of times")
     arguments = parser.parse_args()
-    disable_progress_bars()
     setup = set_up(arguments.overrides)
     train = setup.params.train.model_copy(
         update={"epochs": 1, "batch_size": arguments.batch_size, "checkpoints": 1}

@@ -13,13 +13,13 @@ the right.
 import json
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from common import Setup, load_tasks, options, record, set_up, table
-from datasets import Dataset, disable_progress_bars
 from timing import alternate, in_child, peak_memory, summary, timing_rows
 from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
@@ -51,45 +51,58 @@ def ours(setup: Setup, rows: list[Encoded], train: Train) -> Work:
     return work
 
 
-def trl(setup: Setup, rows: list[Encoded], train: Train) -> Work:
+def trl(setup: Setup, rows: list[Encoded], train: Train, pass_rows: int | None = None) -> Work:
+    from datasets import Dataset, disable_progress_bars
     from trl import SFTConfig, SFTTrainer
 
+    disable_progress_bars()
     # SFTConfig's own defaults for these are bfloat16, checkpointing and a cut at 1024 tokens.
-    arguments = SFTConfig(**peer_arguments(setup, train), max_length=None, packing=False, bf16=False)
+    given = peer_arguments(setup, train, pass_rows)
+    arguments = SFTConfig(**given, max_length=None, packing=False, bf16=False)
     return peer(
         SFTTrainer(
             model=adapted(setup),
             args=arguments,
-            train_dataset=dataset(setup, rows),
+            train_dataset=Dataset.from_list(dataset(setup, rows)),
             processing_class=setup.tokenizer,
         )
     )
 
 
-def trainer(setup: Setup, rows: list[Encoded], train: Train) -> Work:
+def trainer(setup: Setup, rows: list[Encoded], train: Train, pass_rows: int | None = None) -> Work:
     return peer(
         Trainer(
             model=adapted(setup),
-            args=TrainingArguments(**peer_arguments(setup, train)),
-            train_dataset=dataset(setup, rows),
+            args=TrainingArguments(**peer_arguments(setup, train, pass_rows)),
+            train_dataset=dataset(setup, rows),  # type: ignore[arg-type]
             data_collator=DataCollatorForSeq2Seq(setup.tokenizer, padding=True),
         )
     )
 
 
-def peer_arguments(setup: Setup, train: Train) -> dict[str, Any]:
-    """Our settings by Trainer's names. The rows come in our order, so Trainer must not shuffle them."""
+def peer_arguments(setup: Setup, train: Train, pass_rows: int | None = None) -> dict[str, Any]:
+    """Our settings by Trainer's names. The rows come in our order, so Trainer must not shuffle them.
+
+    pass_rows: how many go through the model at a time, where not all of a step.
+    """
+    size = min(pass_rows or train.batch_size, train.batch_size)
+    known = {field.name for field in fields(TrainingArguments)}
+    # The older name of transformers
+    checkpointing = (
+        "activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing"
+    )
     return {
         "output_dir": tempfile.gettempdir(),  # nothing is written
         "num_train_epochs": 1,
-        "per_device_train_batch_size": train.batch_size,
+        "per_device_train_batch_size": size,
+        "gradient_accumulation_steps": -(-train.batch_size // size),
         "train_sampling_strategy": "sequential",
         "learning_rate": train.learning_rate,
         "lr_scheduler_type": "cosine",
         "warmup_steps": train.warmup_ratio,
         "max_grad_norm": train.max_grad_norm,
         "weight_decay": 0.0,
-        "activation_checkpointing": train.gradient_checkpointing,
+        checkpointing: train.gradient_checkpointing,
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
         "save_strategy": "no",
@@ -100,19 +113,17 @@ def peer_arguments(setup: Setup, train: Train) -> dict[str, Any]:
     }
 
 
-def dataset(setup: Setup, rows: Sequence[Encoded]) -> Dataset:
+def dataset(setup: Setup, rows: Sequence[Encoded]) -> list[dict[str, list[int]]]:
     """The rows in the order of our first epoch, prompts without loss."""
     order = chain.from_iterable(step_rows(len(rows), 1, len(rows), setup.params.seed))
-    return Dataset.from_list(
-        [
-            {
-                "input_ids": rows[index].prompt + rows[index].answer,
-                "attention_mask": [1] * len(rows[index].prompt + rows[index].answer),
-                "labels": [-100] * len(rows[index].prompt) + rows[index].answer,
-            }
-            for index in order
-        ]
-    )
+    return [
+        {
+            "input_ids": rows[index].prompt + rows[index].answer,
+            "attention_mask": [1] * len(rows[index].prompt + rows[index].answer),
+            "labels": [-100] * len(rows[index].prompt) + rows[index].answer,
+        }
+        for index in order
+    ]
 
 
 def peer(made: Trainer) -> Work:
@@ -136,7 +147,6 @@ def main() -> None:
     parser.add_argument("--sides", nargs="+", default=list(SIDES), choices=list(SIDES))
     parser.add_argument("--memory", action="store_true", help="peak memory instead of times")
     arguments = parser.parse_args()
-    disable_progress_bars()
     setup = set_up(arguments.overrides)
     train = setup.params.train.model_copy(
         update={"epochs": 1, "batch_size": arguments.batch_size, "checkpoints": 1}
