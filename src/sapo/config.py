@@ -5,8 +5,9 @@ work.
 """
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -17,7 +18,6 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import ErrorDetails
 
 from sapo.data.sources import SOURCES
 from sapo.runtime.errors import DataError
@@ -180,19 +180,19 @@ class Model(Section):
     @classmethod
     def _each_once(cls, names: list[str]) -> list[str]:
         if twice := {name for name in names if names.count(name) > 1}:
-            raise ValueError(f"{', '.join(sorted(twice))} stands there twice")
+            raise ValueError(f"{', '.join(sorted(twice))} is named twice")
         return names
 
     @model_validator(mode="after")
     def _source_is_complete(self) -> "Model":
-        if self.source == "folder" and self.path not in (self.id, None):
-            raise ValueError(f"path: must be the model's folder, {self.id}, so that DVC watches it")
         if (self.source == "wheel") != (self.wheel is not None):
             raise ValueError("wheel: needed by source 'wheel', and by no other")
         if self.source == "hub" and not re.fullmatch(r"[0-9a-f]{40}", self.revision or ""):
             raise ValueError("revision: a hub model needs the 40-digit commit id it is pinned to")
         if self.source == "folder":
             unexpanded(self.id)
+            if self.path not in (self.id, None):
+                raise ValueError(f"path: must be the model's folder, {self.id}, so that DVC watches it")
         return self
 
 
@@ -290,7 +290,7 @@ def load_params(path: str | Path = "params.yaml") -> Params:
         raise DataError("\n".join([f"{path} cannot be used:", *faults])) from None
 
 
-def _told(fault: ErrorDetails, path: str) -> str:
+def _told(fault: Mapping[str, Any], path: str) -> str:
     """The setting and what is wrong with it; no word of Python's for what YAML does not take for text."""
     is_key = fault["loc"][-1:] == ("[key]",)
     name = ".".join(map(str, fault["loc"][:-2] if is_key else fault["loc"])) or path

@@ -7,13 +7,16 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from peft import PeftModel
 
-from laboratory import copy_of, experiment, read, run, stages_run
+from laboratory import REPOSITORY, copy_of, experiment, read, run, stages_run
 from sapo.artifacts.task import load_task
+from sapo.config import Model
 from sapo.lora.current import apply_update
 from sapo.lora.stack import load_adapter
 from sapo.models.load import load_model, load_tokenizer
+from sapo.models.make import make_base
 from sapo.prompts.encoder import PromptEncoder
 
 
@@ -66,6 +69,24 @@ def test_when_where_and_from_which_code_every_stage_ran_is_kept(project: Path) -
     for secret in (str(Path.home()), str(project), socket.gethostname()):
         assert secret not in text
     run(project, "git", "check-ignore", "-q", "metrics/provenance.json")
+
+
+def test_a_model_in_a_folder_is_watched(project: Path, tiny_base: Path, tmp_path: Path) -> None:
+    """New weights in the same folder: everything that read the old ones is made anew."""
+    folder, own = copy_of(project, tmp_path / "project"), tmp_path / "own"
+    shutil.copytree(tiny_base, own)
+    folder_model = ("model.source=folder", f"model.id={own}")
+    experiment(folder, *folder_model)
+    before = read(folder / "metrics/scores/base.json")["stages"][0]["run"]["base"]
+    assert stages_run(run(folder, "dvc", "repro")) == set()
+    other = Model.model_validate(yaml.safe_load((REPOSITORY / "conf/model/tiny_llama.yaml").read_text()))
+    make_base(other, own, seed=7)
+    made = stages_run(run(folder, "dvc", "repro"))
+    assert made >= {"base_model", "zero_shot", "select@reuters_r8", "train@xsum", "evaluate@xsum", "report"}
+    scores = read(folder / "metrics/scores/xsum.json")["stages"]
+    [fingerprint] = {stage["run"]["base"] for stage in scores}
+    assert fingerprint == read(folder / "models/base/base.json")["fingerprint"] != before
+    assert "base_model" not in stages_run(experiment(folder, *folder_model, "method=olora"))
 
 
 def test_equal_seeds_give_equal_bits_and_other_provenance(project: Path, tmp_path: Path) -> None:

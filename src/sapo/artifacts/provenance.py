@@ -29,7 +29,7 @@ LOCAL = {
     "sequence": {"path"},
     "paraphrase": {"path"},
     "data": {"url"},
-    "model": {"id"},
+    "model": {"id", "path", "paths"},
     "launch": {"command"},
 }
 

@@ -20,9 +20,9 @@ NEEDED = {"attention_mask", "logits_to_keep"}
 
 
 def check_base(params: Params, folder: Path) -> None:
-    """Refuse (DataError) the model in `folder`, as `make_base` has left it, where these settings cannot use it.
+    """Refuse (DataError) the model in `folder`, as `make_base` has left it, if these settings cannot use it.
 
-    That is for its architecture, context, modules to adapt, tokenizer or chat template. No weights are read.
+    Its architecture, context, modules to adapt, tokenizer and chat template are looked at, no weights.
     """
     location = weights_folder(folder)
     with named(f"the model in {location}"):
@@ -31,7 +31,7 @@ def check_base(params: Params, folder: Path) -> None:
             model: Any = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     kind = type(model).__name__
     if config.is_encoder_decoder or getattr(config, "is_decoder", True) is False:
-        raise DataError(f"model.id: {kind} does not predict the next token: choose a causal model")
+        raise DataError(f"model.id: {kind} is no causal language model: choose another")
     if missing := sorted(NEEDED - inspect.signature(model.forward).parameters.keys()):
         raise DataError(f"model.id: {kind} cannot be told {' and '.join(missing)}: choose another model")
     check_length(config, params.prompt.max_tokens + params.evaluate.max_new_tokens)

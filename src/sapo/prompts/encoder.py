@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
@@ -21,7 +21,8 @@ TEXT_HEADING = {"en": "Text:", "zh": "文本:"}
 # How many characters of a text are looked at: so many, or so many for each token that a prompt may have
 SEEN = 200_000, 64
 DAY = datetime(2024, 7, 26)  # what a template that asks for the date is told; Llama 3's own default
-CHANCE = re.compile(r"\|\s*random\b|\blipsum\b")  # Jinja's own
+CLOCK = re.compile(r"\bstrftime_now\s*\(\s*(['\"])(.*?)\1\s*\)")  # the name that transformers gives it
+CHANGING = re.compile(r"\bstrftime_now\s*[(|]|\|\s*random\b|\blipsum\b")
 SENTINEL = "\u2042USER\u2042"  # stands for the user's text while the chat template is taken apart
 logger = logging.getLogger(__name__)
 
@@ -61,12 +62,9 @@ class PromptEncoder:
                 f"the tokenizer ({type(tokenizer).__name__}) does not tell where in a text its tokens are: "
                 "choose a model with a tokenizer.json"
             )
-        self.tokenizer = tokenizer
+        self.tokenizer, self.options = tokenizer, template_options
         self.max_tokens = max_tokens
-        self._frozen = False
-        template = str(template_options.get("chat_template") or tokenizer.chat_template)
-        if CHANCE.search(template):
-            raise DataError("the model's chat template draws at random: no two prompts would be alike")
+        template_options = template_options | {"chat_template": self._without_clock(template_options)}
         user = {"role": "user", "content": SENTINEL}
         rendered = self._render([user], template_options | {"add_generation_prompt": True})
         opening, found, closing = rendered.partition(SENTINEL)
@@ -100,8 +98,6 @@ class PromptEncoder:
         asked = self._render([user | {"content": spaced}], template_options | {"add_generation_prompt": True})
         answered = self._render([user, assistant | {"content": spaced}], template_options)
         self._strips_text, self._strips_answer = spaced not in asked, spaced not in answered
-        if self._frozen:
-            logger.info("the model's chat template asks for the date: it is always told %s", DAY.date())
 
     @property
     def template_sha256(self) -> str:
@@ -111,18 +107,28 @@ class PromptEncoder:
 
     def _render(self, messages: list[dict[str, str]], options: dict[str, Any]) -> str:
         try:
-            # The name under which transformers gives templates the clock
-            told = {"strftime_now": self._date} | options
-            return str(self.tokenizer.apply_chat_template(messages, tokenize=False, **told))
+            return str(self.tokenizer.apply_chat_template(messages, tokenize=False, **options))
         except (TemplateError, TypeError, ValueError) as error:
             raise DataError(
-                f"the model's chat template fails with model.template_options = {options}: {error}"
+                f"the model's chat template fails with model.template_options = {self.options}: {error}"
             ) from error
 
-    def _date(self, form: str) -> str:
-        """The same on every day: the date would change prompts, and numbers, from one day to the next."""
-        self._frozen = True
-        return DAY.strftime(form)
+    def _without_clock(self, options: Mapping[str, Any]) -> str:
+        """The chat template with a fixed date for today's: prompts would differ from day to day.
+
+        Raises DataError where a template asks for what cannot be fixed.
+        """
+        chosen = options.get("chat_template")
+        template = self.tokenizer.get_chat_template(chosen if isinstance(chosen, str) else None)
+        fixed, count = CLOCK.subn(lambda call: repr(DAY.strftime(call[2])), template)
+        if CHANGING.search(fixed):
+            raise DataError(
+                "the model's chat template asks for the time or draws at random, so that no two prompts would "
+                "be alike: give another one as model.template_options.chat_template"
+            )
+        if count:
+            logger.info("the model's chat template asks for the date: it is always told %s", DAY.date())
+        return fixed
 
     def _ids(self, text: str) -> list[int]:
         return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])

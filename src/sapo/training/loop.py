@@ -29,6 +29,7 @@ from sapo.prompts.prefix import (
     backward_through,
     detached,
     make_batch,
+    prefix_length,
     run_prefix,
 )
 from sapo.prompts.sharing import shared_length

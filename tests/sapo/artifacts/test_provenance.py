@@ -33,7 +33,12 @@ def params() -> Params:
     settings["paraphrase"] |= {"source": "file", "path": "/home/somebody/paraphrases.yaml"}
     settings["data"]["url"] = "/home/somebody/benchmarks"
     settings["sequence"] |= {"source": "folder", "path": "/home/somebody/tasks"}
-    settings["model"] |= {"source": "folder", "id": "/home/somebody/model", "wheel": None}
+    settings["model"] |= {
+        "source": "folder",
+        "id": "/home/somebody/model",
+        "path": "/home/somebody/model",
+        "wheel": None,
+    }
     return Params.model_validate(settings)
 
 

@@ -111,7 +111,9 @@ def test_a_training_with_another_result_has_another_record(
             earlier_a=earlier,
             orthogonal_weight=used.orthogonal_weight,
         )
-        return done.state, training_record(used, "f1", None, TASK, PROMPT, "original", "cpu")
+        return done.state, training_record(
+            used, "f1", None, TASK, PROMPT, selector="original", template="7" * 64, device="cpu"
+        )
 
     start = altered(params, {"lora.dropout": dropout} | beside)
     (one, record), (other, another) = trained("one", start), trained("other", altered(start, change))
@@ -148,7 +150,7 @@ def test_what_the_records_of_losses_and_answers_leave_out_changes_neither(
         return generate(model, asked, {2}, 0, 5, used.evaluate.batch_tokens, "")
 
     def record(kind: Callable[..., Part], used: Params, about: Any) -> Part:
-        return kind(used, "f1", None, about, "cpu")
+        return kind(used, "f1", None, about, "7" * 64, "cpu")
 
     other = altered(params, {"selection.batch_tokens": tokens, "evaluate.batch_tokens": tokens})
     assert losses(other) == pytest.approx(losses(params), abs=1e-5)
@@ -164,5 +166,7 @@ def test_what_the_records_of_losses_and_answers_leave_out_changes_neither(
 
 def test_an_orthogonal_weight_is_recorded_as_it_counts_in_a_step(params: Params) -> None:
     used = altered(params, WEIGHT | {"train.orthogonal_repeats": 8})
-    record = training_record(used, "f1", None, TASK, PROMPT, "original", "cpu")
+    record = training_record(
+        used, "f1", None, TASK, PROMPT, selector="original", template="7" * 64, device="cpu"
+    )
     assert record.settings.orthogonal_weight == used.orthogonal_weight == 4.0

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from peft import PeftModel, get_peft_model_state_dict
+from peft import PeftConfig, PeftModel, get_peft_model_state_dict
 from transformers import PreTrainedModel
 
 from sapo.artifacts.base_model import read_base
@@ -169,6 +169,18 @@ def test_fault_18_an_adapter_saved_again_is_the_new_one(
         loaded.append(load_adapter(tmp_path / "adapter", read_base(tiny_base).fingerprint))
     first, second = (adapter.a for adapter in loaded)
     assert all(not torch.equal(first[name], second[name]) for name in first)
+
+
+def test_stock_tools_find_the_pinned_revision_in_the_adapter(
+    tmp_path: Path, tiny_base: Path, new_model: Callable[[], PreTrainedModel], lora: Lora
+) -> None:
+    lineage = lineage_of(tiny_base, lora)
+    for revision in (None, "0a1b" * 10):
+        base = lineage.base.model_copy(update={"id": "maker/model", "revision": revision})
+        state = get_peft_model_state_dict(learned(new_model(), lora, 1))
+        save_adapter(tmp_path, stack(None, state), MODULES, lineage.model_copy(update={"base": base}), "card")
+        config = PeftConfig.from_pretrained(str(tmp_path))
+        assert (config.base_model_name_or_path, config.revision) == ("maker/model", revision)
 
 
 def test_an_adapter_that_has_learned_other_tasks_is_refused(

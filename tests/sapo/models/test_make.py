@@ -20,7 +20,7 @@ from sapo.config import Model
 from sapo.models.load import load_model, load_tokenizer
 from sapo.models.make import _gguf_read_once, make_base
 from sapo.prompts.encoder import PromptEncoder
-from sapo.runtime.errors import DataError
+from sapo.runtime.errors import ArtifactError, DataError
 
 CONF = REPOSITORY / "conf/model"
 
@@ -35,6 +35,34 @@ def test_a_local_folder_is_recorded_not_copied(tiny_base: Path, tmp_path: Path) 
     assert read_base(tmp_path).sha256["model.safetensors"] == read_base(tiny_base).sha256["model.safetensors"]
     assert load_model(tmp_path, "float32").config.hidden_size == 32
     assert load_tokenizer(tmp_path).chat_template
+
+
+@pytest.mark.parametrize(
+    "file", ["model.safetensors", "config.json", "tokenizer.json", "chat_template.jinja"]
+)
+def test_a_folder_whose_files_have_changed_is_refused_until_it_is_recorded_again(
+    tiny_base: Path, tmp_path: Path, file: str
+) -> None:
+    """Also where size and name stay, and where the change is undone."""
+    source, base = tmp_path / "mine", tmp_path / "base"
+    shutil.copytree(tiny_base, source)
+    base.mkdir()
+    model = model_of("tiny_llama", source="folder", id=str(source))
+    make_base(model, base)
+    first, before = read_base(base).fingerprint, (source / file).read_bytes()
+    load_model(base, "float32")
+    (source / file).write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
+    for load in (lambda: load_model(base, "float32"), lambda: load_tokenizer(base)):
+        with pytest.raises(ArtifactError, match=rf"mine is not the model that .*records: see {file}"):
+            load()
+    make_base(model, base)
+    assert read_base(base).fingerprint != first
+    (source / file).write_bytes(before)
+    with pytest.raises(ArtifactError, match=f"see {file}"):
+        load_tokenizer(base)
+    shutil.move(source, tmp_path / "moved")
+    make_base(model.model_copy(update={"id": str(tmp_path / "moved")}), base)
+    assert read_base(base).fingerprint == first
 
 
 def test_fault_19_a_path_with_adapter_in_it_and_a_trailing_slash_is_an_ordinary_folder(

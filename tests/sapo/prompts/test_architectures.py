@@ -15,9 +15,11 @@ from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, Pre
 from sapo.answers.greedy import generate
 from sapo.prompts import sharing
 from sapo.prompts.encoder import Encoded
+from sapo.prompts.prefix import prefix_length
 from sapo.prompts.sharing import TESTED, shared_length
 from sapo.runtime.errors import DataError
 from sapo.selection.loss import RowLosses
+from sapo.training.dropout import Draws
 from sapo.training.loop import backward
 
 PAD, VOCABULARY, WINDOW, NEW_TOKENS = 2, 259, 40, 6
@@ -175,7 +177,8 @@ def test_equal_to_stock_transformers(architecture: str, options: dict[str, Any])
     for rows in ROWS.values():
         (sum(plain_loss(peft, row) for row in rows) / sum(len(row.answer) for row in rows)).backward()  # type: ignore[union-attr]
         stock = gradients(peft)
-        backward(peft, rows, shared_length(model, rows), PAD, 400)
+        draws = Draws(peft, 0, prefix_length(rows))
+        backward(peft, rows, range(len(rows)), draws, shared_length(model, rows), PAD, 400)
         assert (gradients(peft) - stock).norm() <= 1e-4 * stock.norm()
 
 

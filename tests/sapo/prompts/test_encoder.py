@@ -113,6 +113,34 @@ def test_a_template_that_hides_the_text_is_refused(tokenizer: PreTrainedTokenize
         tokenizer.chat_template = template
 
 
+def test_a_template_that_asks_for_the_date_is_told_the_same_one_always_and_the_log_says_so(
+    tokenizer: PreTrainedTokenizerBase, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "sapo")
+    plain = PromptEncoder(tokenizer, 400, {})
+    assert "date" not in caplog.text
+    dated = {
+        "chat_template": "<|im_start|>system\nIt is {{ strftime_now('%A, %d %b %Y %H:%M') }}.<|im_end|>\n"
+    }
+    dated["chat_template"] += tokenizer.chat_template
+    encoder = PromptEncoder(tokenizer, 400, dated)
+    [row] = encoder.encode("Judge it.", SUFFIX, "en", [Example("a text", "yes")], answers=False)
+    assert "It is Friday, 26 Jul 2024 00:00." in tokenizer.decode(row.prompt)
+    assert caplog.text.count("asks for the date: it is always told 2024-07-26") == 1
+    assert encoder.template_sha256 != plain.template_sha256
+    assert PromptEncoder(tokenizer, 90, dated).template_sha256 == encoder.template_sha256
+
+
+@pytest.mark.parametrize("change", ["x", "\n", "{{ '' }}"])
+def test_a_record_knows_what_a_template_renders(tokenizer: PreTrainedTokenizerBase, change: str) -> None:
+    """And no more: a template that is only written in another way is the same."""
+    other = tokenizer.chat_template.replace(
+        "{{ '<|im_start|>assistant", f"{change}{{{{ '<|im_start|>assistant"
+    )
+    found = PromptEncoder(tokenizer, 100, {"chat_template": other}).template_sha256
+    assert (found == PromptEncoder(tokenizer, 100, {}).template_sha256) == (change == "{{ '' }}")
+
+
 def test_rows_do_not_depend_on_their_neighbours(encoder: PromptEncoder, examples: list[Example]) -> None:
     together = encoder.encode("Judge it.", SUFFIX, "en", examples, answers=True)
     alone = [

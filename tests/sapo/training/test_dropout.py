@@ -79,7 +79,10 @@ def test_dropout_drops_or_the_tests_above_show_nothing(
 
 
 OWN_DROPOUT = {  # architectures whose configuration names dropout of the model's own, and the layers to adapt
-    "gpt2": ({"n_positions": 2048, "attn_pdrop": 0.3, "resid_pdrop": 0.3, "embd_pdrop": 0.3}, ["c_attn"]),
+    "gpt_neox": (
+        {"intermediate_size": 64, "attention_dropout": 0.3, "hidden_dropout": 0.3},
+        ["query_key_value"],
+    ),
     "opt": (
         {
             "ffn_dim": 64,
