@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from sapo.data.sources import SOURCES
 from sapo.runtime.errors import DataError
 from sapo.runtime.files import read_yaml
+from sapo.runtime.processes import check_launch
 from sapo.selection.selectors import ORIGINAL, SELECTORS
 
 BASE = "base"  # the stage before the first task: the base model
@@ -230,11 +231,17 @@ class Params(Section):
     launch: Launch
 
 
-def load_params(path: str | Path = "params.yaml") -> Params:
-    """Read and check params.yaml. Raises DataError that names every wrong key."""
+def load_params(path: str | Path = "params.yaml", launched: bool = False) -> Params:
+    """Read and check params.yaml. Raises DataError that names every wrong key.
+
+    Also for an environment that speaks of other processes than `launch` starts. launched: whether
+    launch.command starts this stage.
+    """
     content = read_yaml(path, missing="run stages from the repository's top folder")
     try:
-        return Params.model_validate(content)
+        params = Params.model_validate(content)
     except ValidationError as error:
         faults = [f"  {'.'.join(map(str, fault['loc'])) or path}: {fault['msg']}" for fault in error.errors()]
         raise DataError("\n".join([f"{path} cannot be used:", *faults])) from None
+    check_launch(params.launch.name, params.launch.command, launched)
+    return params
