@@ -173,7 +173,9 @@ class Paraphrase(Section):
     source: Literal["bank", "file", "api"]  # the repository's own, the user's file, a language model
     count: Positive  # candidates beside the original
     path: str  # the bank's folder, or the user's own file for source `file`
-    model: str  # asked by source `api`, as the three below
+    model: str  # asked by source `api`, as the four below
+    # Each candidate asked for in another manner, or the same request every time: temperature alone varies
+    style: Literal["manners", "plain"]
     temperature: Annotated[float, Field(ge=0, le=2)]
     concurrency: Annotated[int, Field(ge=1, le=64)]  # requests at a time
 

@@ -9,7 +9,7 @@ import pytest
 from canaries import KEY, holding, repeated
 from openai_server import OpenAIServer, refusal
 from reviews import REVIEWS, fail, stored, wanted
-from sapo.candidates import api
+from sapo.candidates import endpoint as endpoints
 from sapo.candidates.api import from_api
 from sapo.runtime.command import run
 from sapo.runtime.keys import OPENAI
@@ -93,7 +93,7 @@ def test_the_key_is_in_no_error_and_no_file_whatever_the_server_repeats(
     monkeypatch: pytest.MonkeyPatch,
     fault: str,
 ) -> None:
-    monkeypatch.setattr(api, "RETRIES", 1)
+    monkeypatch.setattr(endpoints, "RETRIES", 1)
     monkeypatch.setattr("sys.argv", ["paraphrase.py"])
     endpoint.always(repeated(fault, KEY, f"{elsewhere.url}/chat/completions"))
     task = replace(REVIEWS, instruction=QUESTION, labels=["good", "bad"])
