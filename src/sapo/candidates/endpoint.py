@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # Repeats of a request that a fault of the moment left unanswered; seconds for one (a local model is slow)
 RETRIES, TIMEOUT = 4, 600.0
 PAUSE, LONGEST = 0.5, 8.0  # seconds before the first repeat, each further one after twice as long
+HEADERS = ("OPENAI_API_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID")  # the client sends them as they are
 OPENAI_URL = "https://api.openai.com/v1"  # where the client goes without an address
 
 
@@ -38,8 +39,10 @@ def connect() -> "OpenAI":
             "paraphrase.source=api needs OPENAI_API_KEY in the environment (and OPENAI_BASE_URL for a server "
             "other than OpenAI's; a local one takes any key); paraphrase.source=bank needs neither"
         )
-    if not (key.isascii() and key.isprintable()) or " " in key:
-        raise DataError("OPENAI_API_KEY holds characters that no key has (quotes or spaces from a paste?)")
+    for name in HEADERS:
+        value = os.environ.get(name, "")
+        if not (value.isascii() and value.isprintable()) or " " in value:
+            raise DataError(f"{name} holds characters that none has (quotes or spaces from a paste?)")
     try:
         address = urlsplit(url or OPENAI_URL)
         usable = address.scheme in ("http", "https") and address.hostname and address.port != 0

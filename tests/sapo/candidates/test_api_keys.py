@@ -65,11 +65,14 @@ def test_without_a_key_nothing_is_asked(
     assert stored(tmp_path) == []
 
 
-def test_a_key_that_no_header_can_hold_is_named(
-    endpoint: OpenAIServer, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", ["OPENAI_API_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"])
+@pytest.mark.parametrize("around", ["\u201c{}\u201d", "{}\n", "my {}", "{}\u00fc"])
+def test_what_no_header_can_hold_is_named(
+    endpoint: OpenAIServer, monkeypatch: pytest.MonkeyPatch, name: str, around: str
 ) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", f"\u201c{KEY}\u201d")
-    assert "OPENAI_API_KEY" in fail(wanted(2))
+    monkeypatch.setenv(name, around.format(KEY))
+    assert fail(wanted(2)).startswith(f"{name} holds characters")
+    assert endpoint.requests == []
 
 
 @pytest.fixture
