@@ -37,7 +37,7 @@ def evaluate(stage: str) -> None:
         from sapo.lora.current import current_adapter
         from sapo.models.devices import device
 
-    params = load_params()
+    params = load_params(launched=True)
     before = [] if stage == BASE else params.sequence.before(stage)
     adapter = current_adapter([*before, stage]) if stage != BASE else None
     earlier, earlier_rows = [], list[RowScores]()

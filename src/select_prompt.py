@@ -16,7 +16,7 @@ from sapo.selection.selectors import SELECTORS
 
 def select(task: str) -> None:
     """Measure the task's candidate instructions under the model as it is now, and choose one."""
-    params = load_params()
+    params = load_params(launched=True)
     before = params.sequence.before(task)
     about = load_task(task)
     texts = read_candidates(about)

@@ -34,7 +34,7 @@ def train(task: str) -> None:
         from sapo.training.loop import train_task
         from sapo.training.new_lora import new_lora
 
-    params = load_params()
+    params = load_params(launched=True)
     before = params.sequence.before(task)
     after = before[-1] if before else BASE
     seed = params.seed + len(before)  # another start and row order for each task

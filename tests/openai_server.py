@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -64,9 +65,15 @@ def completion(text: str | None, finish: str = "stop") -> Answer:
     return choices([{"index": 0, "finish_reason": finish, "message": message}])
 
 
-def refusal(status: int, message: str = "refused", **headers: str) -> Answer:
+def message(**parts: Any) -> Answer:
+    """A chat completion with these parts of a message; `finish` is how it ended."""
+    finish = parts.pop("finish", "stop")
+    return choices([{"index": 0, "finish_reason": finish, "message": {"role": "assistant"} | parts}])
+
+
+def refusal(status: int, message: str = "refused", code: str | None = None, **headers: str) -> Answer:
     """An error as OpenAI words it; an underscore in a header's name becomes a hyphen."""
-    content = {"error": {"message": message, "type": "wrong", "code": None}}
+    content = {"error": {"message": message, "type": "wrong", "code": code}}
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return Answer(status, json.dumps(content).encode(), named)
 
@@ -133,6 +140,20 @@ class OpenAIServer(ThreadingHTTPServer):
         """Let the next `lived` requests get the usual answer, and every further one `last`."""
         begin = len(self.requests)
         self.script = lambda request: None if request.number - begin < lived else last
+
+    def lets_through(self, most: int, seconds: float, refused: Answer) -> None:
+        """Give `most` requests in any span of so many seconds the usual answer, and others `refused`."""
+        passed: list[float] = []
+
+        def limited(_: Request) -> Answer | None:
+            with self._lock:
+                now = time.monotonic()
+                if sum(now - before < seconds for before in passed) >= most:
+                    return refused
+                passed.append(now)
+                return None
+
+        self.script = limited
 
     def answer(self, method: str, path: str, headers: Mapping[str, str], body: Any) -> Answer:
         with self._lock:

@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from canaries import KEY
 from openai_server import Answer, OpenAIServer, Request, completion, refusal
 from sapo.artifacts.task import Task
 from sapo.candidates.api import from_api
+from sapo.candidates.bank import BANK
 from sapo.candidates.checks import faults, normalised
 from sapo.config import Paraphrase
 from sapo.runtime.errors import DataError
@@ -37,8 +39,13 @@ def answers_from(start: int, endpoint: OpenAIServer) -> None:
     endpoint.script = lambda request: completion(good(start + request.number))
 
 
+def banks() -> dict[str, list[str]]:
+    """The repository's own paraphrases, by task."""
+    return {path.stem: yaml.safe_load(path.read_text("utf-8"))["paraphrases"] for path in BANK.iterdir()}
+
+
 def wanted(count: int, concurrency: int = 1, **others: Any) -> Paraphrase:
-    settings = {"path": "unused", "model": "some-model", "temperature": 0.6} | others
+    settings = {"path": "unused", "model": "some-model", "style": "manners", "temperature": 0.6} | others
     return Paraphrase(source="api", count=count, concurrency=concurrency, **settings)
 
 

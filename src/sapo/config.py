@@ -22,6 +22,7 @@ from pydantic import (
 from sapo.data.sources import SOURCES
 from sapo.runtime.errors import DataError
 from sapo.runtime.files import no_text, read_yaml, unexpanded
+from sapo.runtime.processes import check_launch
 from sapo.selection.selectors import ORIGINAL, SELECTORS
 
 BASE = "base"  # the stage before the first task: the base model
@@ -200,7 +201,9 @@ class Paraphrase(Section):
     source: Literal["bank", "file", "api"]  # the repository's own, the user's file, a language model
     count: Positive  # candidates beside the original
     path: LocalPath  # the bank's folder, or the user's own file for source `file`
-    model: str  # asked by source `api`, as the three below
+    model: str  # asked by source `api`, as the four below
+    # Each candidate asked for in another manner, or the same request every time: temperature alone varies
+    style: Literal["manners", "plain"]
     temperature: Annotated[float, Field(ge=0, le=2)]
     concurrency: Annotated[int, Field(ge=1, le=64)]  # requests at a time
 
@@ -280,14 +283,20 @@ class Params(Section):
         return self.method.orthogonal_weight * self.train.orthogonal_repeats
 
 
-def load_params(path: str | Path = "params.yaml") -> Params:
-    """Read and check params.yaml. Raises DataError that names every wrong key."""
+def load_params(path: str | Path = "params.yaml", launched: bool = False) -> Params:
+    """Read and check params.yaml. Raises DataError that names every wrong key.
+
+    Also for an environment that speaks of other processes than `launch` starts. launched: whether
+    launch.command starts this stage.
+    """
     content = read_yaml(path, missing="run stages from the repository's top folder")
     try:
-        return Params.model_validate(content)
+        params = Params.model_validate(content)
     except ValidationError as error:
         faults = [f"  {_told(fault, str(path))}" for fault in error.errors()]
         raise DataError("\n".join([f"{path} cannot be used:", *faults])) from None
+    check_launch(params.launch.name, params.launch.command, launched)
+    return params
 
 
 def _told(fault: Mapping[str, Any], path: str) -> str:

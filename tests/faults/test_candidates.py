@@ -34,7 +34,9 @@ def test_fault_17_a_failed_call_is_an_error_and_a_bad_answer_no_candidate(
     task = Task(
         "reviews", 'Is it "good" or "bad"? One word.', "Answer:", ["good", "bad"], "en", 8, {}, [], []
     )
-    settings = Paraphrase(source="api", count=2, path="-", model="m", temperature=0.7, concurrency=1)
+    settings = Paraphrase(
+        source="api", count=2, path="-", model="m", style="manners", temperature=0.7, concurrency=1
+    )
     monkeypatch.setenv("SAPO_CACHE", str(tmp_path))
     monkeypatch.setenv("OPENAI_API_KEY", "any")
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):

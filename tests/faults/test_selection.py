@@ -30,6 +30,14 @@ def test_fault_08_side_effects_are_the_first_process_alone(
 ) -> None:
     params = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
     params["method"] |= {"selector": "original", "paraphrases": False}
+    params["launch"] = yaml.safe_load((REPOSITORY / "conf/launch/ddp.yaml").read_text())
+    for name, value in {
+        "WORLD_SIZE": "2",
+        "LOCAL_RANK": "0",
+        "MASTER_ADDR": "::1",
+        "MASTER_PORT": "1",
+    }.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     name = params["sequence"]["last"]

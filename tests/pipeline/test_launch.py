@@ -21,6 +21,14 @@ from sapo.artifacts.lineage import Step, model_folder, read_lineage, weights_pat
 from sapo.artifacts.scores import read_scores
 
 TASKS = ["size", "colour"]
+# What a batch system or a launcher around DVC may have set: the stages' own launcher has the last word
+SURROUNDING = {
+    "WORLD_SIZE": "5",
+    "RANK": "3",
+    "LOCAL_RANK": "3",
+    "MASTER_ADDR": "nowhere.invalid",
+    "MASTER_PORT": "9",
+}
 PARAPHRASES = {task: [f"Which {task} has it? ({n})" * n for n in (1, 2, 3)] for task in TASKS}
 
 
@@ -85,6 +93,8 @@ def run(folder: Path, launch: str, *overrides: str) -> Path:
         *command[1:],
     ]
     environment = os.environ | {"PYTHONPATH": f"{REPOSITORY}/src", "OMP_NUM_THREADS": "1"}
+    if launch != "single":
+        environment |= SURROUNDING
     done = subprocess.run(
         [*command, str(Path(__file__).with_name("launched.py")), *TASKS],
         cwd=place,

@@ -109,7 +109,7 @@ def test_a_recipe_as_the_public_code_runs_differs_by_what_is_known(tmp_path: Pat
     stated = load_params(compose(tmp_path / "stated.yaml", f"recipe={recipe}")).model_dump()
     as_run = load_params(compose(tmp_path / "as_run.yaml", f"recipe={recipe}_as_run")).model_dump()
     train = {"schedule": "deepspeed_warmup", "warmup_steps": 8, "dtype": "float32", "orthogonal_repeats": 8}
-    asked = {"model": "gemini-2.5-pro", "temperature": 0.6}
+    asked = {"style": "plain", "model": "gemini-2.5-pro", "temperature": 0.6}
     assert as_run == stated | {
         "train": stated["train"] | train,
         "paraphrase": stated["paraphrase"] | asked,

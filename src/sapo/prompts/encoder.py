@@ -123,8 +123,8 @@ class PromptEncoder:
         fixed, count = CLOCK.subn(lambda call: repr(DAY.strftime(call[2])), template)
         if CHANGING.search(fixed):
             raise DataError(
-                "the model's chat template asks for the time or draws at random, so that no two prompts would "
-                "be alike: give another one as model.template_options.chat_template"
+                "the model's chat template asks for the time or draws at random, so that its prompts change: "
+                "give another one as model.template_options.chat_template"
             )
         if count:
             logger.info("the model's chat template asks for the date: it is always told %s", DAY.date())

@@ -39,12 +39,12 @@ def run(work: Callable[..., None], keys: Collection[str] = ()) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     logging.basicConfig(format="%(message)s")
-    logging.getLogger("sapo").setLevel(logging.INFO if processes.is_main() else logging.ERROR)
     parser = argparse.ArgumentParser(description=inspect.getdoc(work))
     for name in inspect.signature(work).parameters:
         parser.add_argument(name, metavar=name.upper())
     arguments = vars(parser.parse_args())
     try:
+        logging.getLogger("sapo").setLevel(logging.INFO if processes.is_main() else logging.ERROR)
         work(**arguments)
         processes.leave()
     except (DataError, OSError) as error:

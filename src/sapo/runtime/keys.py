@@ -2,9 +2,11 @@
 
 import os
 from collections.abc import Collection
+from urllib.parse import unquote
 
 OPENAI = ("OPENAI_API_KEY", "OPENAI_BASE_URL")  # an address may hold a password
 HUB = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+PROXIES = ("http_proxy", "https_proxy", "all_proxy")  # in capitals, too; an address may hold a password
 SHORTEST = 8  # a shorter key is a word for a local server, and may stand in any message
 
 
@@ -20,10 +22,20 @@ def without_keys() -> dict[str, str]:
 
 
 def masked(text: str, *more: str | None) -> str:
-    """The text with the environment's secrets, and `more`, as ***: a server's answers may repeat them."""
-    for secret in sorted(
-        {os.environ.get(name, "") for name in (*OPENAI, *HUB)} | {one or "" for one in more}, key=len
-    )[::-1]:
+    """The text with the environment's secrets, and `more`, as ***: a server's answers may repeat them.
+
+    The password in a proxy's address is a secret, too.
+    """
+    secrets = {os.environ.get(name, "") for name in (*OPENAI, *HUB)} | {one or "" for one in more}
+    for name in PROXIES:
+        for value in (os.environ.get(name, ""), os.environ.get(name.upper(), "")):
+            user, mark, _ = value.rpartition("://")[2].rpartition("@")
+            secrets |= (
+                {user, unquote(user), user.partition(":")[2], unquote(user.partition(":")[2])}
+                if mark
+                else set()
+            )
+    for secret in sorted(secrets, key=len)[::-1]:
         if len(secret) >= SHORTEST:
             text = text.replace(secret, "***")
     return text

@@ -15,7 +15,7 @@ from paraphrase import paraphrase
 from reviews import INSTRUCTION, REVIEWS, check, fail, good, stored, wanted
 from sapo.artifacts.candidates import Asked, read_candidates
 from sapo.artifacts.task import TASKS, Example, save_task
-from sapo.candidates.api import TRIES, from_api
+from sapo.candidates.api import REPEATS, TRIES, from_api
 from sapo.runtime.files import read_json
 
 REPOSITORY = Path(__file__).parents[3]
@@ -29,7 +29,7 @@ HALF = Answer(body=WHOLE.body[: len(WHOLE.body) // 2])
 def test_all_good_answers_are_kept_as_they_are(endpoint: OpenAIServer, tmp_path: Path) -> None:
     texts, how = from_api(REVIEWS, wanted(4))
     assert texts == [good(number) for number in range(4)]
-    assert how == Asked(model="some-model", temperature=0.6, asked=4, rejected={})
+    assert how == Asked(model="some-model", style="manners", temperature=0.6, asked=4, rejected={})
     check(texts, 4)
     assert [read_json(path)["text"] for path in stored(tmp_path)] == texts
 
@@ -97,9 +97,15 @@ def test_the_stage_records_where_its_candidates_come_from(
     candidates = read_candidates(task)
     assert candidates[0] == INSTRUCTION
     check(candidates[1:], 3)
-    told = {"model": "some-model", "temperature": 0.6, "asked": 4, "rejected": {"it is empty": 1}}
+    told = {
+        "model": "some-model",
+        "style": "manners",
+        "temperature": 0.6,
+        "asked": 4,
+        "rejected": {"it is empty": 1},
+    }
     content = read_json(tmp_path / "data" / "paraphrases" / f"{name}.json")
-    assert content == {"format": 1, "task": name, "source": "api", "candidates": candidates, "api": told}
+    assert content == {"format": 2, "task": name, "source": "api", "candidates": candidates, "api": told}
     assert all(KEY.encode() not in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
 
 
@@ -129,21 +135,19 @@ def test_the_stage_records_where_its_candidates_come_from(
             "its length of 680 characters is too far from the original's 108",
         ),
         (completion(f"{good(900)}<|im_end|>"), "it holds a control token of a chat template"),
-        (
-            completion(f"<think>It is cut off here. {good(900)}"),
-            "it holds a control token of a chat template",
-        ),
+        (completion(f"<think>It is cut off here. {good(900)}"), "it is empty"),
         (completion(f"{good(900)}\x1b[0m"), "it holds a control character"),
-        (completion(good(900), finish="length"), "it is missing or cut off"),
-        (completion(None), "it is missing or cut off"),
-        (choices([]), "it is missing or cut off"),
-        (choices(None), "it is missing or cut off"),
-        (choices([{"index": 0, "finish_reason": "stop", "message": None}]), "it is missing or cut off"),
-        (choices([{}]), "it is missing or cut off"),
-        (Answer(body=b"{}"), "it is missing or cut off"),
-        (Answer(body=b"null"), "it is missing or cut off"),
-        (Answer(body=b"[]"), "it is missing or cut off"),
-        (Answer(body=b"<html>", headers={"Content-Type": "text/html"}), "it is missing or cut off"),
+        (completion(f"Sure! {good(900)}"), 'it begins with words to the one who asked ("Sure!")'),
+        (completion(f"{good(900)} Let me know if it fits!"), 'it offers more ("Let me know if")'),
+        (completion(good(900), finish="length"), "it is cut off at the server's limit of tokens"),
+        (completion(None), "it holds no text"),
+        (choices([]), "it holds no message"),
+        (choices(None), "it holds no message"),
+        (choices([{"index": 0, "finish_reason": "stop", "message": None}]), "it holds no message"),
+        (choices([{}]), "it holds no message"),
+        (Answer(body=b"{}"), "it holds no message"),
+        (Answer(body=b"null"), "it holds no message"),
+        (Answer(body=b"[]"), "it holds no message"),
         (HALF, "the answer is not valid JSON"),
         (Answer(body=b""), "the answer is not valid JSON"),
         (Answer(body=WHOLE.body.replace(b"reader", b"\xff\xfe")), "the answer is not valid JSON"),
@@ -217,3 +221,24 @@ def test_fault_17_a_candidate_is_asked_for_a_bounded_number_of_times(endpoint: O
     message = fail(wanted(2))
     assert len(endpoint.requests) == 1 + TRIES
     assert f"  {TRIES} x it is a duplicate\n" in message
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_a_server_that_only_repeats_itself_is_not_asked_for_ever(
+    endpoint: OpenAIServer, concurrency: int
+) -> None:
+    endpoint.always(completion(good(0)))
+    message = fail(wanted(20, concurrency, style="plain"))
+    assert message.startswith("reviews: some-model gave 1 of 20 usable paraphrases in 1")
+    assert message.endswith("raise paraphrase.temperature (now 0.6), or use paraphrase.style=manners")
+    assert 1 + REPEATS <= len(endpoint.requests) < 1 + REPEATS + concurrency
+    endpoint.forget()
+    assert "raise paraphrase.temperature (now 0.6), or choose another" in fail(wanted(20, concurrency))
+    assert 1 + REPEATS <= len(endpoint.requests) < 1 + REPEATS + concurrency
+
+
+def test_new_answers_between_repeated_ones_keep_it_going(endpoint: OpenAIServer) -> None:
+    endpoint.script = lambda request: completion(good(request.number // 4))
+    texts, how = from_api(REVIEWS, wanted(8, style="plain"))
+    check(texts, 8)
+    assert how.rejected == {"it is a duplicate": 21}

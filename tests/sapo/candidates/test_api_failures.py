@@ -6,7 +6,7 @@ import pytest
 
 from openai_server import HANG_UP, STALL, Answer, OpenAIServer, completion, refusal
 from reviews import REVIEWS, fail, good, wanted
-from sapo.candidates import api
+from sapo.candidates import endpoint as endpoints
 from sapo.candidates.api import from_api
 
 WHOLE = completion(good(900)).body
@@ -38,7 +38,19 @@ def test_a_fault_that_passes_costs_nothing_but_a_repeat(endpoint: OpenAIServer, 
     ("lasting", "requests", "told"),
     [
         (refusal(500, "out of order", **SOON), 3, ["status 500", "out of order"]),
-        (refusal(429, "no quota left", **SOON), 3, ["status 429", "no quota left"]),
+        (
+            refusal(429, "You exceeded your current quota", "insufficient_quota", **SOON),
+            1,
+            ["status 429", "You exceeded your current quota", "see its billing"],
+        ),
+        (
+            refusal(429, "check your plan and billing details"),
+            1,
+            ["status 429", "billing details", "see its billing"],
+        ),
+        (refusal(402, "Insufficient Balance"), 1, ["status 402", "Insufficient Balance", "see its billing"]),
+        (refusal(400, "stopped", "content_filter"), 1, ["status 400", "stopped"]),
+        (refusal(400, "max_tokens is too large: 8192"), 1, ["status 400", "max_tokens is too large"]),
         (refusal(404, "there is no model some-model"), 1, ["status 404", "there is no model some-model"]),
         (refusal(400, "temperature must be 1"), 1, ["status 400", "temperature must be 1"]),
         (Answer(403, b"<html>blocked</html>", {"Content-Type": "text/html"}), 1, ["status 403"]),
@@ -47,16 +59,14 @@ def test_a_fault_that_passes_costs_nothing_but_a_repeat(endpoint: OpenAIServer, 
 def test_a_fault_that_lasts_ends_in_an_error_that_tells_it(
     endpoint: OpenAIServer, monkeypatch: pytest.MonkeyPatch, lasting: Answer, requests: int, told: list[str]
 ) -> None:
-    monkeypatch.setattr(api, "RETRIES", 2)
+    monkeypatch.setattr(endpoints, "RETRIES", 2)
     endpoint.always(lasting)
     message = fail(wanted(4))
     assert len(endpoint.requests) == requests
-    for part in (
-        "reviews: no answer from the endpoint",
-        "OPENAI_BASE_URL",
-        "paraphrase.model = some-model",
-        *told,
-    ):
+    assert message.startswith("reviews: no answer from the endpoint (")
+    assert message.endswith(", then run again: the 0 accepted are kept")
+    usual = "Check OPENAI_API_KEY, OPENAI_BASE_URL and paraphrase.model = some-model"
+    for part in told if "see its billing" in told else [usual, *told]:
         assert part in message
 
 
@@ -64,14 +74,14 @@ def test_a_fault_that_lasts_ends_in_an_error_that_tells_it(
 def test_a_connection_that_breaks_every_time_is_an_error(
     endpoint: OpenAIServer, monkeypatch: pytest.MonkeyPatch, lasting: Answer
 ) -> None:
-    monkeypatch.setattr(api, "RETRIES", 0)
+    monkeypatch.setattr(endpoints, "RETRIES", 0)
     endpoint.always(lasting)
     assert "reviews: no answer from the endpoint" in fail(wanted(2))
     assert len(endpoint.requests) == 1
 
 
 def test_nobody_at_the_address_is_an_error(endpoint: OpenAIServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api, "RETRIES", 0)
+    monkeypatch.setattr(endpoints, "RETRIES", 0)
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))  # the port is taken, but nobody listens
         monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{nobody.getsockname()[1]}/v1")
@@ -82,11 +92,11 @@ def test_nobody_at_the_address_is_an_error(endpoint: OpenAIServer, monkeypatch: 
 def test_a_server_that_stalls_is_asked_again_and_then_given_up(
     endpoint: OpenAIServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(api, "RETRIES", 1)
-    monkeypatch.setattr(api, "TIMEOUT", 1.0)
+    monkeypatch.setattr(endpoints, "RETRIES", 1)
+    monkeypatch.setattr(endpoints, "TIMEOUT", 1.0)
     endpoint.first(STALL)
     assert from_api(REVIEWS, wanted(1))[0] == [good(1)]
-    monkeypatch.setattr(api, "TIMEOUT", 0.3)
+    monkeypatch.setattr(endpoints, "TIMEOUT", 0.3)
     endpoint.always(STALL)
     assert "timed out" in fail(wanted(2))
     assert len(endpoint.requests) == 4

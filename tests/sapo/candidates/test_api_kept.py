@@ -10,7 +10,7 @@ import pytest
 from openai_server import HANG_UP, Answer, OpenAIServer, completion, refusal
 from reviews import INSTRUCTION, REVIEWS, answers_from, check, fail, fill, good, stored, wanted
 from sapo.artifacts.task import Task
-from sapo.candidates import api
+from sapo.candidates import endpoint as endpoints
 from sapo.candidates.api import TRIES, from_api
 from sapo.runtime.outputs import write_json
 
@@ -20,7 +20,7 @@ from sapo.runtime.outputs import write_json
 def test_what_was_paid_for_before_a_crash_is_not_asked_for_again(
     endpoint: OpenAIServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, concurrency: int, last: Answer
 ) -> None:
-    monkeypatch.setattr(api, "RETRIES", 0)
+    monkeypatch.setattr(endpoints, "RETRIES", 0)
     endpoint.dies_after(5, last)
     kept = "5" if concurrency == 1 else "[1-5]"  # several may be under way when it ends
     assert re.search(f"run again: the {kept} accepted are kept", fail(wanted(12, concurrency)))
@@ -107,13 +107,14 @@ def test_a_kept_candidate_that_is_no_json_is_asked_for_again(
     [
         (REVIEWS, {"model": "another"}, "v1"),
         (REVIEWS, {"temperature": 0.61}, "v1"),
+        (REVIEWS, {"style": "plain"}, "v1"),
         (REVIEWS, {}, "v2"),
         (replace(REVIEWS, instruction=f"{INSTRUCTION} "), {}, "v1"),
         (replace(REVIEWS, labels=["positive"]), {}, "v1"),
         (replace(REVIEWS, name="films"), {}, "v1"),
         (replace(REVIEWS, language="zh"), {}, "v1"),
     ],
-    ids=["model", "temperature", "endpoint", "instruction", "labels", "task", "language"],
+    ids=["model", "temperature", "style", "endpoint", "instruction", "labels", "task", "language"],
 )
 def test_fault_03_another_question_does_not_get_the_kept_answers(
     endpoint: OpenAIServer,

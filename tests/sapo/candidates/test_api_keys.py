@@ -9,7 +9,7 @@ import pytest
 from canaries import KEY, holding, repeated
 from openai_server import OpenAIServer, refusal
 from reviews import REVIEWS, fail, stored, wanted
-from sapo.candidates import api
+from sapo.candidates import endpoint as endpoints
 from sapo.candidates.api import from_api
 from sapo.runtime.command import run
 from sapo.runtime.keys import OPENAI
@@ -65,11 +65,14 @@ def test_without_a_key_nothing_is_asked(
     assert stored(tmp_path) == []
 
 
-def test_a_key_that_no_header_can_hold_is_named(
-    endpoint: OpenAIServer, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", ["OPENAI_API_KEY", "OPENAI_ORG_ID", "OPENAI_PROJECT_ID"])
+@pytest.mark.parametrize("around", ["\u201c{}\u201d", "{}\n", "my {}", "{}\u00fc"])
+def test_what_no_header_can_hold_is_named(
+    endpoint: OpenAIServer, monkeypatch: pytest.MonkeyPatch, name: str, around: str
 ) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", f"\u201c{KEY}\u201d")
-    assert "OPENAI_API_KEY" in fail(wanted(2))
+    monkeypatch.setenv(name, around.format(KEY))
+    assert fail(wanted(2)).startswith(f"{name} holds characters")
+    assert endpoint.requests == []
 
 
 @pytest.fixture
@@ -93,7 +96,7 @@ def test_the_key_is_in_no_error_and_no_file_whatever_the_server_repeats(
     monkeypatch: pytest.MonkeyPatch,
     fault: str,
 ) -> None:
-    monkeypatch.setattr(api, "RETRIES", 1)
+    monkeypatch.setattr(endpoints, "RETRIES", 1)
     monkeypatch.setattr("sys.argv", ["paraphrase.py"])
     endpoint.always(repeated(fault, KEY, f"{elsewhere.url}/chat/completions"))
     task = replace(REVIEWS, instruction=QUESTION, labels=["good", "bad"])

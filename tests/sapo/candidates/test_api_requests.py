@@ -9,7 +9,7 @@ import pytest
 
 from canaries import KEY
 from openai_server import PATIENCE, OpenAIServer, Request, completion
-from reviews import REVIEWS, STANCES, check, wanted
+from reviews import REVIEWS, STANCES, check, good, wanted
 from sapo.artifacts.task import Task
 from sapo.candidates.api import from_api
 
@@ -99,3 +99,14 @@ def test_as_many_requests_as_allowed_are_under_way_and_no_more(
     check(texts, count)
     assert endpoint.most_held == most
     assert len(endpoint.requests) == count
+
+
+def test_in_the_plain_style_every_request_is_the_same_also_after_a_rejected_answer(
+    endpoint: OpenAIServer,
+) -> None:
+    endpoint.first(None, completion(""), completion(good(0)))
+    texts, how = from_api(REVIEWS, wanted(6, style="plain"))
+    check(texts, 6)
+    assert len({request.question for request in endpoint.requests}) == 1
+    assert (how.style, how.asked) == ("plain", 8)
+    assert how.rejected == {"it is empty": 1, "it is a duplicate": 1}

@@ -161,7 +161,13 @@ def test_fault_03_the_file_is_read_anew_every_time(write: Write) -> None:
 
 def test_the_stage_takes_them_from_the_file_that_the_settings_name(write: Write) -> None:
     settings = Paraphrase(
-        source="file", count=2, path=write({"reviews": GOOD}), model="none", temperature=0.0, concurrency=1
+        source="file",
+        count=2,
+        path=write({"reviews": GOOD}),
+        model="none",
+        style="manners",
+        temperature=0.0,
+        concurrency=1,
     )
     assert collect(REVIEWS, settings) == (GOOD[:2], None)
     with pytest.raises(DataError, match="no list under 'films'"):

@@ -85,7 +85,9 @@ def test_what_a_real_model_answers_is_kept_when_it_is_good_and_named_when_it_is_
     server: str, model: Path, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = load_embedded_task(name, 1, 1, 20, 1)
-    settings = Paraphrase(source="api", count=1, path="", model=str(model), temperature=0.6, concurrency=1)
+    settings = Paraphrase(
+        source="api", count=1, path="", model=str(model), style="manners", temperature=0.6, concurrency=1
+    )
     for variable, value in {
         "OPENAI_BASE_URL": server,
         "OPENAI_API_KEY": "any",
@@ -103,4 +105,4 @@ def test_what_a_real_model_answers_is_kept_when_it_is_good_and_named_when_it_is_
     else:
         assert len(candidates) == 1
         assert faults(candidates[0], task.instruction, task.labels) == []
-        assert how == Asked(model=str(model), temperature=0.6, asked=1, rejected={})
+        assert how == Asked(model=str(model), style="manners", temperature=0.6, asked=1, rejected={})

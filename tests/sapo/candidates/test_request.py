@@ -130,3 +130,19 @@ def test_the_request_is_in_the_language_of_the_task() -> None:
     assert "Rewrite" in english
     assert "重写" in chinese
     assert not any(word in chinese for word in ("Rewrite", "Manner", "instruction"))
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_plain_request_is_the_same_every_time_and_the_same_but_for_the_manner(language: str) -> None:
+    one = task("Name a colour: red or blue.", ["red", "blue"], language)
+    texts = {
+        request_text(one, slot, attempt, faults, "plain")
+        for slot in range(12)
+        for attempt in range(3)
+        for faults in ([], ["it is empty"])
+    }
+    [plain] = texts
+    assert not any(manner in plain for manner in MANNERS[language])
+    assert plain != request_text(one, 0, 0)
+    [line] = set(plain.splitlines()) - set(request_text(one, 0, 0).splitlines())
+    assert request_text(one, 0, 0).splitlines()[6].endswith(line)

@@ -38,10 +38,16 @@ def test_a_local_folder_is_recorded_not_copied(tiny_base: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    "file", ["model.safetensors", "config.json", "tokenizer.json", "chat_template.jinja"]
+    ("file", "old", "new"),
+    [
+        ("model.safetensors", None, None),
+        ("config.json", b"1e-06", b"1e-05"),
+        ("tokenizer.json", b'"add_prefix_space": false', b'"add_prefix_space": true '),
+        ("chat_template.jinja", b"assistant", b"Assistant"),
+    ],
 )
 def test_a_folder_whose_files_have_changed_is_refused_until_it_is_recorded_again(
-    tiny_base: Path, tmp_path: Path, file: str
+    tiny_base: Path, tmp_path: Path, file: str, old: bytes | None, new: bytes | None
 ) -> None:
     """Also where size and name stay, and where the change is undone."""
     source, base = tmp_path / "mine", tmp_path / "base"
@@ -51,7 +57,10 @@ def test_a_folder_whose_files_have_changed_is_refused_until_it_is_recorded_again
     make_base(model, base)
     first, before = read_base(base).fingerprint, (source / file).read_bytes()
     load_model(base, "float32")
-    (source / file).write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
+    changed = before.replace(old, new) if old and new else before[:-1] + bytes([before[-1] ^ 1])
+    assert len(changed) == len(before)
+    assert changed != before
+    (source / file).write_bytes(changed)
     for load in (lambda: load_model(base, "float32"), lambda: load_tokenizer(base)):
         with pytest.raises(ArtifactError, match=rf"mine is not the model that .*records: see {file}"):
             load()

@@ -119,10 +119,8 @@ def test_a_template_that_asks_for_the_date_is_told_the_same_one_always_and_the_l
     caplog.set_level("INFO", "sapo")
     plain = PromptEncoder(tokenizer, 400, {})
     assert "date" not in caplog.text
-    dated = {
-        "chat_template": "<|im_start|>system\nIt is {{ strftime_now('%A, %d %b %Y %H:%M') }}.<|im_end|>\n"
-    }
-    dated["chat_template"] += tokenizer.chat_template
+    header = "{% if strftime_now is defined %}It is {{ strftime_now( '%A, %d %b %Y %H:%M') }}.{% endif %}"
+    dated = {"chat_template": header + tokenizer.chat_template}
     encoder = PromptEncoder(tokenizer, 400, dated)
     [row] = encoder.encode("Judge it.", SUFFIX, "en", [Example("a text", "yes")], answers=False)
     assert "It is Friday, 26 Jul 2024 00:00." in tokenizer.decode(row.prompt)
@@ -131,12 +129,12 @@ def test_a_template_that_asks_for_the_date_is_told_the_same_one_always_and_the_l
     assert PromptEncoder(tokenizer, 90, dated).template_sha256 == encoder.template_sha256
 
 
-@pytest.mark.parametrize("change", ["x", "\n", "{{ '' }}"])
+@pytest.mark.parametrize("change", ["x", " ", "{{ '' }}"])
 def test_a_record_knows_what_a_template_renders(tokenizer: PreTrainedTokenizerBase, change: str) -> None:
     """And no more: a template that is only written in another way is the same."""
-    other = tokenizer.chat_template.replace(
-        "{{ '<|im_start|>assistant", f"{change}{{{{ '<|im_start|>assistant"
-    )
+    assistant = "{{ '<|im_start|>assistant"
+    assert assistant in tokenizer.chat_template
+    other = tokenizer.chat_template.replace(assistant, change + assistant)
     found = PromptEncoder(tokenizer, 100, {"chat_template": other}).template_sha256
     assert (found == PromptEncoder(tokenizer, 100, {}).template_sha256) == (change == "{{ '' }}")
 

@@ -1,0 +1,132 @@
+"""Proxies and certificates that the environment names, checked before a library reads them."""
+
+import ipaddress
+import os
+import ssl
+from collections.abc import Collection
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import proxy_bypass
+
+from sapo.runtime.errors import DataError
+from sapo.runtime.keys import PROXIES
+
+BUNDLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT")
+
+
+def proxy_for(
+    url: str, variables: Collection[str] = PROXIES, schemes: Collection[str] = ("http", "https")
+) -> str | None:
+    """The proxy through which the environment wants `url` to be reached; None without one.
+
+    Local addresses and those of NO_PROXY are reached directly. variables: those that the library in question
+    reads. Raises DataError that names the variable for a proxy that cannot be used, or is of no scheme in
+    `schemes`.
+    """
+    address = urlsplit(url)
+    for variable in (f"{address.scheme}_proxy", "all_proxy"):
+        name = _name(variable)
+        if variable in variables and name:
+            return None if is_local(url) or _is_exempt(address.hostname or "") else _checked(name, schemes)
+    return None
+
+
+def is_local(url: str) -> bool:
+    """Whether the address is one of this machine, which no proxy can reach."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def _name(variable: str) -> str | None:
+    """The name under which the variable is set: in lower case, which wins, or in capitals."""
+    found = variable if variable in os.environ else variable.upper()
+    return found if os.environ.get(found, "").strip() else None
+
+
+def _is_exempt(host: str) -> bool:
+    """Whether NO_PROXY names the host, or a network that its number is in."""
+    name = _name("no_proxy")
+    for entry in os.environ[name].split(",") if name else []:
+        with suppress(ValueError):  # of names, not numbers
+            if ipaddress.ip_address(host) in ipaddress.ip_network(entry.strip(), strict=False):
+                return True
+    return bool(proxy_bypass(host))
+
+
+def _checked(name: str, schemes: Collection[str]) -> str:
+    value = os.environ[name].strip()
+    proxy = value if "://" in value else f"http://{value}"
+    try:
+        parts = urlsplit(proxy)
+        port, host = parts.port, parts.hostname
+    except ValueError:
+        port, host = None, None
+    fault = ""
+    if not host or port == 0 or any(c.isspace() for c in proxy):
+        fault = "that is no address such as http://host:port"
+    elif parts.scheme not in schemes:
+        fault = f"a proxy of the kind {parts.scheme!r} cannot be used here, only {' or '.join(schemes)}"
+    if fault:
+        raise DataError(
+            f"{name}={without_password(value)}: {fault}: correct it, unset it, "
+            "or name the address that needs no proxy in NO_PROXY"
+        )
+    return proxy
+
+
+def without_password(proxy: str) -> str:
+    """The address with *** in place of what stands before an @, user and password."""
+    scheme, mark, rest = proxy.rpartition("://")
+    return f"{scheme}{mark}***@{rest.rpartition('@')[2]}" if "@" in rest else proxy
+
+
+def certificates() -> ssl.SSLContext | None:
+    """The certificates that SSL_CERT_FILE or else SSL_CERT_DIR names; None where neither is set.
+
+    Raises DataError that names the variable when there is no certificate.
+    """
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        if path := os.environ.get(name):
+            if fault := certificate_fault(name):
+                raise DataError(fault)
+            one_file = name == "SSL_CERT_FILE"
+            return ssl.create_default_context(
+                cafile=path if one_file else None, capath=None if one_file else path
+            )
+    return None
+
+
+def certificate_fault(name: str) -> str:
+    """What is wrong with the certificates that the variable names, and what to do; empty if nothing."""
+    path = os.environ.get(name, "")
+    folders = path.split(os.pathsep)
+    if not path or (name != "SSL_CERT_FILE" and any(Path(one).is_dir() for one in folders)):
+        return ""
+    try:
+        if name == "SSL_CERT_DIR":
+            raise FileNotFoundError(2, os.strerror(2))
+        ssl.create_default_context(cafile=path)
+    except (OSError, ValueError) as error:
+        why = (
+            "it holds no certificate"
+            if isinstance(error, ssl.SSLError)
+            else getattr(error, "strerror", error)
+        )
+        return f"{name}={path}: {why}: name a file of certificates (PEM), or unset it"
+    return ""
+
+
+def suspects() -> list[str]:
+    """What in the environment would stop any program that reads it, for a program that only says "failed"."""
+    found = [fault for name in BUNDLES if (fault := certificate_fault(name))]
+    for variable in PROXIES:
+        if name := _name(variable):
+            try:
+                _checked(name, ("http", "https", "socks4", "socks5", "socks5h"))
+            except DataError as error:
+                found.append(str(error))
+    return found
