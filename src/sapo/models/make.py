@@ -17,6 +17,7 @@ from sapo.runtime.cache import alone, cache_folder
 from sapo.runtime.errors import DataError
 from sapo.runtime.files import read_json, sha256_json
 from sapo.runtime.keys import masked
+from sapo.runtime.network import suspects
 from sapo.runtime.outputs import output_folder
 
 SEED = 42  # the same random model whatever an experiment's seed is
@@ -178,4 +179,5 @@ def _fetch_from_hub(model: Model) -> None:
         raise DataError(
             f"model.id: cannot fetch {model.id} at {model.revision}: {masked(str(error), get_token())}\n"
             "Check the id and the network; for a gated model accept its licence on its page and set HF_TOKEN."
+            + "".join(f" {found}." for found in suspects())
         ) from None
