@@ -34,7 +34,7 @@ def check(task: Task) -> None:
 
 
 def report(task: Task) -> None:
-    """Print the numbers of rows, and of those that a reader should know of."""
+    """Print how many rows there are, and how many of them are unusual."""
     print(f"{task.name}: {len(task.train)} training rows, {len(task.test)} test rows", flush=True)
     if shared := task.train_rows_also_in_test():
         print(

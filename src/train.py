@@ -42,7 +42,6 @@ def train(task: str) -> None:
     chosen = read_prompt(about, after)
     prompt = chosen.text
 
-    # The model as it is now, with earlier updates in its weights: a step costs the same for every task
     previous = current_adapter(before)
     if previous:
         check_continues(previous, params.lora, params.model.target_modules, model_folder(after))

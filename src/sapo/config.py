@@ -201,7 +201,7 @@ class Paraphrase(Section):
     source: Literal["bank", "file", "api"]  # the repository's own, the user's file, a language model
     count: Positive  # candidates beside the original
     path: LocalPath  # the bank's folder, or the user's own file for source `file`
-    model: str  # asked by source `api`, as the four below
+    model: str  # asked by source `api`, as the three below
     # Each candidate asked for in another manner, or the same request every time: temperature alone varies
     style: Literal["manners", "plain"]
     temperature: Annotated[float, Field(ge=0, le=2)]
@@ -300,7 +300,7 @@ def load_params(path: str | Path = "params.yaml", launched: bool = False) -> Par
 
 
 def _told(fault: Mapping[str, Any], path: str) -> str:
-    """The setting and what is wrong with it; no word of Python's for what YAML does not take for text."""
+    """The setting and what is wrong with it; in YAML's words where it is not a text."""
     is_key = fault["loc"][-1:] == ("[key]",)
     name = ".".join(map(str, fault["loc"][:-2] if is_key else fault["loc"])) or path
     if fault["type"] != "string_type" or isinstance(fault["input"], dict | list):

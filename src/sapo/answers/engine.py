@@ -24,7 +24,8 @@ class Engine:
         self.settings, self.stage = params.evaluate, stage
         self.tokenizer = load_tokenizer()
         self.encoder = PromptEncoder(self.tokenizer, params.prompt.max_tokens, params.model.template_options)
-        self.stop = {self.encoder.end_of_turn, self.tokenizer.eos_token_id}
+        ends = (self.encoder.end_of_turn, self.tokenizer.eos_token_id)
+        self.stop = {end for end in ends if end is not None}
         self.continuations: Continue = self._here
         if self.settings.engine == "vllm":
             from sapo.answers.vllm import vllm_engine

@@ -14,7 +14,7 @@ from sapo.models.devices import is_sharded, sum_over_processes
 from sapo.prompts.batches import batches, my_batches
 from sapo.prompts.encoder import Encoded
 from sapo.prompts.prefix import Prefix, expand, last_positions, make_batch, run_prefix
-from sapo.prompts.sharing import keeps_every_token, shared_length
+from sapo.prompts.sharing import keeps_every_token, shared_length, tokens_at_a_time
 from sapo.runtime.errors import DataError
 from sapo.runtime.processes import is_main, process_count
 
@@ -44,6 +44,7 @@ def generate(
     prefix = shared_length(model, rows, room=max_new_tokens)
     shared = run_prefix(model, rows[0].prompt[:prefix])
     own = keeps_every_token(model.config)
+    batch_tokens = tokens_at_a_time(model.config, batch_tokens)
     mine = my_batches(rows, range(len(rows)), prefix, max_new_tokens, batch_tokens, is_sharded(model))
     for batch, counts in tqdm(mine, desc=title, unit="batch", disable=not is_main()):
         prompts = [rows[index] for index in batch]

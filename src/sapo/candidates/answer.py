@@ -117,7 +117,7 @@ def _joined(content: Any) -> tuple[str | None, list[str]]:
 def _reported(error: Any) -> Exception:
     """An error within an answer of status 200, as the exception that says whether to ask again."""
     code = _of(error, "code") or _of(error, "status") or _of(error, "type")
-    status = int(code) if str(code).isdigit() else None
+    status = int(code) if re.fullmatch("[0-9]{3}", str(code)) else None
     return failure(status, error) or NoTextError(f"the server reports an error: {shown(error)}")
 
 

@@ -85,7 +85,7 @@ class _Collection:
     accepted: dict[int, dict[str, Any]] = field(default_factory=dict)
     rejected: list[str] = field(default_factory=list)
     kept: int = 0  # of those accepted, from an earlier run
-    given: set[str] = field(default_factory=set)  # the texts answered in this run
+    given: set[str] = field(default_factory=set)  # all texts answered so far
     repeats: int = 0  # in a row
     without_text: int = 0  # in a row
     lock: threading.Lock = field(default_factory=threading.Lock)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from sapo.candidates.answer import BusyError, FinalError, NoTextError, failure, read_answer, shown
-from sapo.candidates.pace import ImpatientError, Pace, wanted_wait
+from sapo.candidates.pace import PATIENCE, ImpatientError, Pace, wanted_wait
 from sapo.runtime.errors import DataError
 from sapo.runtime.keys import masked
 from sapo.runtime.network import certificates, proxy_for
@@ -58,7 +58,7 @@ def connect() -> "OpenAI":
 
     # The environment has been read: the client itself would fail at a variable that it does not even need
     http = DefaultHttpxClient(proxy=proxy, verify=trusted or True, trust_env=False, timeout=TIMEOUT)
-    return OpenAI(api_key=key, max_retries=0, timeout=TIMEOUT, http_client=http)
+    return OpenAI(base_url=url or OPENAI_URL, api_key=key, max_retries=0, timeout=TIMEOUT, http_client=http)
 
 
 class Endpoint:
@@ -86,7 +86,7 @@ class Endpoint:
             except _PassingError as error:
                 self.pace.gave_up()
                 faults += 1
-                if faults > RETRIES:
+                if faults > RETRIES or (error.wait or 0.0) > PATIENCE:
                     raise FinalError(str(error)) from None
                 self.pace.sleep(max(error.wait or 0.0, min(PAUSE * 2 ** (faults - 1), LONGEST)))
             except NoTextError:

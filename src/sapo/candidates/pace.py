@@ -1,5 +1,6 @@
 """How fast a server may be asked: where it says "too much", all workers wait together, and fewer go on."""
 
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -14,7 +15,7 @@ class ImpatientError(Exception):
 
 
 class Pace:
-    """Gives `most` workers at a time their turn to send, until it is ended. Safe for threads.
+    """Lets at most `most` workers send at a time, until it is ended. Safe for threads.
 
     tell: told why all wait, and an empty text when they go on.
     """
@@ -96,9 +97,10 @@ def wanted_wait(headers: Mapping[str, str]) -> float | None:
     """Seconds that a server asks to wait: Retry-After as a number or a date; None where it says nothing."""
     for name, unit in (("retry-after-ms", 1000), ("retry-after", 1)):
         try:
-            return max(0.0, float(headers[name]) / unit)
+            wait = float(headers[name]) / unit
         except (KeyError, ValueError):
             continue
+        return max(0.0, wait) if math.isfinite(wait) else None
     try:
         return max(0.0, parsedate_to_datetime(headers["retry-after"]).timestamp() - time.time())
     except (KeyError, ValueError):

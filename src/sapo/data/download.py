@@ -20,7 +20,7 @@ from sapo.runtime.cache import alone, cache_folder
 from sapo.runtime.errors import DataError
 from sapo.runtime.files import git_blob_id
 from sapo.runtime.keys import masked
-from sapo.runtime.network import certificates, is_local, proxy_for
+from sapo.runtime.network import certificates, proxies, proxy_for
 
 AT_ONCE = 8  # files fetched at the same time
 TRIES = 3
@@ -127,9 +127,10 @@ def _download(url: str, target: Path, progress: _Progress) -> None:
     options: dict[str, Any] = {}
     if url.startswith(("http://", "https://")):
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=READ_TIMEOUT)
-        # Of the environment aiohttp reads netrc, too, and would send local addresses to a proxy
-        options["client_kwargs"] = {"timeout": timeout, "trust_env": not is_local(url)}
-        if proxy := proxy_for(url, ("http_proxy", "https_proxy")):  # it knows no ALL_PROXY
+        proxy = proxy_for(url, ("http_proxy", "https_proxy"))  # aiohttp knows no ALL_PROXY
+        # Of the environment it reads netrc, too, but knows no local addresses and no networks in NO_PROXY
+        options["client_kwargs"] = {"timeout": timeout, "trust_env": proxy is not None or not proxies()}
+        if proxy:
             options["proxy"] = proxy
         if url.startswith("https:"):
             certificates()

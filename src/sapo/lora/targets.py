@@ -39,6 +39,11 @@ def check_targets(model: "PreTrainedModel", target_modules: Sequence[str]) -> No
                 f"model.target_modules: {entry!r} names {odd[0]}, which is {what}: only inner linear layers "
                 f"can be adapted here: {kinds}"
             )
+    weights: dict[int, str] = {}
+    for name in adapted_modules(model, target_modules):
+        other = weights.setdefault(id(model.get_submodule(name).weight), name)
+        if other != name:  # each would learn an update of its own for the one weight
+            raise DataError(f"model.target_modules: {other} and {name} share one weight: name other layers")
 
 
 def add_lora(model: "PreTrainedModel", config: LoraConfig) -> PeftModel:

@@ -15,6 +15,7 @@ from sapo.models.load import load_tokenizer, named, weights_folder
 from sapo.prompts.encoder import PromptEncoder
 from sapo.runtime.errors import DataError
 
+OWN_FORMAT = {"cpmant"}  # reads more than a row's tokens
 # What every forward call here is told beside the tokens
 NEEDED = {"attention_mask", "logits_to_keep"}
 
@@ -30,7 +31,8 @@ def check_base(params: Params, folder: Path) -> None:
         with torch.device("meta"):
             model: Any = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     kind = type(model).__name__
-    if config.is_encoder_decoder or getattr(config, "is_decoder", True) is False:
+    decoder = getattr(config, "is_decoder", True) and getattr(config, "causal", True)
+    if config.is_encoder_decoder or not decoder or config.model_type in OWN_FORMAT:
         raise DataError(f"model.id: {kind} is no causal language model: choose another")
     if missing := sorted(NEEDED - inspect.signature(model.forward).parameters.keys()):
         raise DataError(f"model.id: {kind} cannot be told {' and '.join(missing)}: choose another model")

@@ -26,7 +26,23 @@ TESTED = frozenset(
     phi3 qwen2 qwen3 qwen3_moe seed_oss smollm3 stablelm starcoder2
     """.split()  # noqa: SIM905
 )
+# Compared there, too: rows padded on the left are exact, a shared prefix is not or cannot be had
+PADDED = frozenset(
+    """
+    biogpt bloom falcon_h1 gpt_bigcode gpt_neo granitemoe jamba lfm2 llama4_text mamba mpt qwen3_next
+    recurrent_gemma xglm
+    """.split()  # noqa: SIM905
+)
 logger = logging.getLogger(__name__)
+
+
+def tokens_at_a_time(config: "PreTrainedConfig", budget: int) -> int:
+    """How many padded tokens may run at a time: `budget`, or a row at a time where padding was not tested."""
+    kind = _kind(config)
+    if kind in TESTED | PADDED:
+        return budget
+    _say(f"rows run one at a time: models of type {kind} have not been tested with padded rows")
+    return 1
 
 
 def keeps_every_token(config: "PreTrainedConfig") -> bool:
@@ -35,10 +51,7 @@ def keeps_every_token(config: "PreTrainedConfig") -> bool:
     Its layers are attention layers alone, and the architecture is among those tested.
     """
     kinds = {type(layer) for layer in DynamicCache(config=config).layers}
-    return config.get_text_config(decoder=True).model_type in TESTED and kinds <= {
-        DynamicLayer,
-        DynamicSlidingWindowLayer,
-    }
+    return _kind(config) in TESTED and kinds <= {DynamicLayer, DynamicSlidingWindowLayer}
 
 
 def window(config: "PreTrainedConfig") -> int | None:
@@ -64,13 +77,17 @@ def shared_length(model: "PreTrainedModel", rows: Sequence[Encoded], room: int =
 
 def _reason(config: "PreTrainedConfig", longest: int) -> str:
     """Why rows of up to `longest` tokens share nothing; empty where they may."""
-    kind = config.get_text_config(decoder=True).model_type
+    kind = _kind(config)
     if not keeps_every_token(config):
         return f"nothing is shared between rows: it has not been tested to be exact for models of type {kind}"
     seen = window(config)
     if seen is not None and longest > seen:
         return f"nothing is shared between rows: layers of this {kind} see {seen} tokens, and rows are longer"
     return ""
+
+
+def _kind(config: "PreTrainedConfig") -> str:
+    return str(config.get_text_config(decoder=True).model_type)
 
 
 @cache

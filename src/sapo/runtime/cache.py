@@ -22,8 +22,7 @@ def cache_folder() -> Path:
 def alone(path: Path) -> Iterator[None]:
     """Wait until no other process makes `path`, and keep others waiting; the lock ends with this process.
 
-    The lock file stays. Whoever made `path` meanwhile leaves nothing to do: look again inside the
-    block.
+    The lock file stays. Another process may have made `path` meanwhile: look again inside the block.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path.with_name(f".{path.name}.lock"))

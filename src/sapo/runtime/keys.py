@@ -4,7 +4,7 @@ import os
 from collections.abc import Collection
 from urllib.parse import unquote
 
-OPENAI = ("OPENAI_API_KEY", "OPENAI_BASE_URL")  # an address may hold a password
+OPENAI = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_CUSTOM_HEADERS")  # an address may hold a password
 HUB = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")  # in capitals, too; an address may hold a password
 SHORTEST = 8  # a shorter key is a word for a local server, and may stand in any message
@@ -21,20 +21,27 @@ def without_keys() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in (*OPENAI, *HUB)}
 
 
+def split_address(address: str) -> tuple[str, str, str]:
+    """The scheme with its ://, the user and password before an @, and the rest; empty where there is none."""
+    scheme, mark, rest = address.partition("://")
+    if not mark:
+        scheme, rest = "", address
+    user, _, place = rest.rpartition("@")
+    return scheme + mark, user, place
+
+
 def masked(text: str, *more: str | None) -> str:
     """The text with the environment's secrets, and `more`, as ***: a server's answers may repeat them.
 
-    The password in a proxy's address is a secret, too.
+    So are user and password in an address, and the values of headers.
     """
     secrets = {os.environ.get(name, "") for name in (*OPENAI, *HUB)} | {one or "" for one in more}
-    for name in PROXIES:
-        for value in (os.environ.get(name, ""), os.environ.get(name.upper(), "")):
-            user, mark, _ = value.rpartition("://")[2].rpartition("@")
-            secrets |= (
-                {user, unquote(user), user.partition(":")[2], unquote(user.partition(":")[2])}
-                if mark
-                else set()
-            )
+    for name in ("OPENAI_BASE_URL", *PROXIES, *map(str.upper, PROXIES)):
+        user = split_address(os.environ.get(name, ""))[1]
+        password = user.partition(":")[2]
+        secrets |= {user, unquote(user), password, unquote(password)}
+    for header in os.environ.get("OPENAI_CUSTOM_HEADERS", "").splitlines():
+        secrets.add(header.partition(":")[2].strip())
     for secret in sorted(secrets, key=len)[::-1]:
         if len(secret) >= SHORTEST:
             text = text.replace(secret, "***")

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from urllib.request import proxy_bypass
 
 from sapo.runtime.errors import DataError
-from sapo.runtime.keys import PROXIES
+from sapo.runtime.keys import PROXIES, split_address
 
 BUNDLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT")
 
@@ -30,6 +30,11 @@ def proxy_for(
         if variable in variables and name:
             return None if is_local(url) or _is_exempt(address.hostname or "") else _checked(name, schemes)
     return None
+
+
+def proxies() -> list[str]:
+    """The variables of the environment that name a proxy."""
+    return [name for variable in PROXIES if (name := _name(variable))]
 
 
 def is_local(url: str) -> bool:
@@ -80,8 +85,8 @@ def _checked(name: str, schemes: Collection[str]) -> str:
 
 def without_password(proxy: str) -> str:
     """The address with *** in place of what stands before an @, user and password."""
-    scheme, mark, rest = proxy.rpartition("://")
-    return f"{scheme}{mark}***@{rest.rpartition('@')[2]}" if "@" in rest else proxy
+    scheme, user, place = split_address(proxy)
+    return f"{scheme}***@{place}" if user else proxy
 
 
 def certificates() -> ssl.SSLContext | None:
@@ -121,12 +126,11 @@ def certificate_fault(name: str) -> str:
 
 
 def suspects() -> list[str]:
-    """What in the environment would stop any program that reads it, for a program that only says "failed"."""
+    """What is wrong with proxies and certificates, for programs whose own message does not tell."""
     found = [fault for name in BUNDLES if (fault := certificate_fault(name))]
-    for variable in PROXIES:
-        if name := _name(variable):
-            try:
-                _checked(name, ("http", "https", "socks4", "socks5", "socks5h"))
-            except DataError as error:
-                found.append(str(error))
+    for name in proxies():
+        try:
+            _checked(name, ("http", "https", "socks4", "socks5", "socks5h"))
+        except DataError as error:
+            found.append(str(error))
     return found

@@ -9,7 +9,7 @@ from sapo.models.devices import is_sharded, sum_over_processes
 from sapo.prompts.batches import my_batches
 from sapo.prompts.encoder import Encoded
 from sapo.prompts.prefix import answer_logits, answer_losses, make_batch, run_prefix
-from sapo.prompts.sharing import shared_length
+from sapo.prompts.sharing import shared_length, tokens_at_a_time
 from sapo.runtime.errors import DataError
 from sapo.runtime.processes import process_count
 
@@ -28,7 +28,8 @@ class RowLosses:
     ) -> None:
         if not rows:
             raise DataError("a prompt's loss needs at least one row")
-        self.model, self.rows, self.pad, self.batch_tokens = model, rows, pad, batch_tokens
+        self.model, self.rows, self.pad = model, rows, pad
+        self.batch_tokens = tokens_at_a_time(model.config, batch_tokens)
         self.prefix = shared_length(model, rows)
         self.lockstep = is_sharded(model)
         with torch.no_grad():

@@ -45,6 +45,10 @@ class Draws:
         lengths = [len(row.prompt) + len(row.answer) - 1 - self.common for row in rows]
         self.rows = [[*start, span] for span in zip(numbers, lengths, strict=True)]
 
+    def stop(self) -> None:
+        """From now on nothing is dropped: the training is over."""
+        self.rows = []
+
     def dropped(self, name: str, rate: float, x: Tensor) -> Tensor:
         """What a module drops of its input x, (B, L, in) or (B * L, in), rows padded on the left: bool."""
         drawn = {span: self._draw(name, rate, span, x) for span in set(chain(*self.rows))}
@@ -75,4 +79,6 @@ class RowDropout(torch.nn.Module):
         self.rate, self.name, self.draws = rate, name, draws
 
     def forward(self, x: Tensor) -> Tensor:
+        if not self.draws.rows:
+            return x
         return x.masked_fill(self.draws.dropped(self.name, self.rate, x), 0.0) / (1 - self.rate)

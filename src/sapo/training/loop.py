@@ -1,7 +1,7 @@
 """Training one task's LoRA: loss on answer tokens behind a shared prefix, plus O-LoRA's term.
 
 A loop of our own, because a step's rows run in batches bounded in tokens whose common prefix is computed
-once, with gradients. Optimiser, schedules and clipping are those of torch and transformers.
+once, with gradients. Optimiser and clipping are those of torch, schedules see `schedule`.
 """
 
 import logging
@@ -32,7 +32,7 @@ from sapo.prompts.prefix import (
     prefix_length,
     run_prefix,
 )
-from sapo.prompts.sharing import shared_length
+from sapo.prompts.sharing import shared_length, tokens_at_a_time
 from sapo.runtime.errors import DataError
 from sapo.runtime.processes import is_main, process_count
 from sapo.training.checkpoints import Checkpoints
@@ -74,6 +74,7 @@ def train_task(
     base: Any = model.get_base_model()
     prefix, reason = shared_prefix(rows, shared_length(base, rows), train, is_sharded(model))
     logger.info("training: %s", reason)
+    batch_tokens = tokens_at_a_time(base.config, train.batch_tokens)
     model.eval()  # what a model's own configuration would drop is never dropped, what the LoRA drops is
     draws = Draws(model, seed, prefix_length(rows))
     if train.gradient_checkpointing:  # transformers' own would need the model in training mode
@@ -106,7 +107,7 @@ def train_task(
         for group in optimizer.param_groups:
             group["lr"] = rates[step - 1]
         draws.step = step
-        loss = backward(model, rows, numbers, draws, prefix, pad, train.batch_tokens)
+        loss = backward(model, rows, numbers, draws, prefix, pad, batch_tokens)
         loss += term.backward()
         if process_count() > 1:
             sum_gradients(list(parameters.values()))
@@ -114,7 +115,7 @@ def train_task(
         if not torch.isfinite(loss):
             raise DataError(
                 f"the training loss is {loss.item()} at step {step}: "
-                "lower train.learning_rate, or use model.dtype=float32"
+                "lower train.learning_rate, or set train.dtype=float32"
             )
         norm = torch.nn.utils.clip_grad_norm_(parameters.values(), train.max_grad_norm)
         optimizer.step()
@@ -131,6 +132,7 @@ def train_task(
         progress.set_postfix(loss=f"{history[-1].loss:.3f}")
         if step % every == 0 or step == len(steps):
             saved.save(history)
+    draws.stop()
     return Trained(get_peft_model_state_dict(model), history)
 
 

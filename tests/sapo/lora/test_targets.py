@@ -57,3 +57,13 @@ def test_each_architecture_has_its_own_names_and_a_wrong_one_is_answered_with_th
     check_targets(model, [module])
     with pytest.raises(DataError, match=rf"has no module 'Wqkv'; its linear layers: .*{module}"):
         check_targets(model, [module, "Wqkv"])
+
+
+def test_layers_that_share_one_weight_are_refused(new_model: Callable[[], PreTrainedModel]) -> None:
+    """PEFT would train two updates, and both would be added to the one weight."""
+    model = new_model()
+    first, second = (layer.self_attn for layer in model.model.layers)
+    second.q_proj.weight = first.q_proj.weight
+    with pytest.raises(DataError, match=r"layers\.0\.self_attn\.q_proj and .*layers\.1.* share one weight"):
+        check_targets(model, ["q_proj"])
+    check_targets(model, ["v_proj"])

@@ -13,6 +13,7 @@ from sapo.config import Lora, Train
 from sapo.prompts.encoder import Encoded
 from sapo.prompts.prefix import prefix_length
 from sapo.runtime.errors import DataError
+from sapo.selection.loss import RowLosses
 from sapo.training import loop
 from sapo.training.dropout import Draws, RowDropout
 from sapo.training.loop import Trained, train_task
@@ -76,6 +77,22 @@ def test_dropout_drops_or_the_tests_above_show_nothing(
         run(rows, some, train_settings, tmp_path / str(some.dropout)) for some in (lora, dropping)
     )
     assert max((dropped.state[name] - tensor).abs().max() for name, tensor in plain.state.items()) > 1e-2
+
+
+def test_after_training_nothing_is_dropped(
+    tmp_path: Path,
+    new_model: Callable[[], PreTrainedModel],
+    rows: list[Encoded],
+    dropping: Lora,
+    train_settings: Train,
+) -> None:
+    model = new_lora(new_model(), dropping, ["q_proj"], 0)
+    train_task(model, rows, train=train_settings, seed=0, pad=2, checkpoints=tmp_path)
+    measured = RowLosses(model, rows, 2, 1000)(range(len(rows)))
+    for module in model.modules():
+        if isinstance(module, RowDropout):
+            module.rate = 0.0
+    assert RowLosses(model, rows, 2, 1000)(range(len(rows))) == measured
 
 
 OWN_DROPOUT = {  # architectures whose configuration names dropout of the model's own, and the layers to adapt

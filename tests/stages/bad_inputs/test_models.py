@@ -83,6 +83,10 @@ CASES = [
          r"model\.target_modules = .*: .*'out_proj' is incompatible with Mamba"),
     Case("a model that reads both ways", "base_model", architecture("bert", ["query"]),
          r"model\.id: BertLMHeadModel is no causal language model"),
+    Case("a model that may read both ways", "base_model", architecture("xlm", ["q_lin"]),
+         r"model\.id: XLMWithLMHeadModel is no causal language model"),
+    Case("a model with a format of its own", "base_model", architecture("cpmant", ["project_q"]),
+         r"model\.id: CpmAntForCausalLM is no causal language model"),
     Case("prompts beyond the model's context", "base_model", params(prompt__max_tokens=2048),
          r"the model reads at most 2048 tokens .*max_position_embeddings.*, prompt and answer need \d+: "
          r"lower prompt\.max_tokens"),
