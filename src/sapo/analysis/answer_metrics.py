@@ -41,18 +41,20 @@ def rouge_l(prediction: str, reference: str) -> float:
     return 100 * float(_scorer().score(reference, prediction)["rougeL"].fmeasure)
 
 
-# Full-width forms, the minus sign and the en dash as ASCII writes them
-_ASCII = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {0x2212: "-", 0x2013: "-"}
+# Full-width forms, minus signs, dashes and Arabic marks of numbers as ASCII writes them
+_ASCII = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
+_ASCII |= str.maketrans("\u2212\u2010\u2011\u2012\u2013\u2014\ufe63\u066a\u066b\u066c", "-------%.,")
 _AROUND = " .,:;!?'\"`*()[]{}\u2026\u3002\u3001\u201c\u201d\u2018\u2019\u300c\u300d"
-_THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
+_THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3})+(?![\d,])")
 _LETTER, _MARK = r"[^\W\d_]", r"(?:[^\w\s]|_)"
 # An operand is a number or a single letter
 _AFTER_ONE, _BEFORE_ONE = rf"(?:(?<=\d)|(?<=(?<!{_LETTER}){_LETTER}))", rf"(?=\d|{_LETTER}(?!{_LETTER}))"
 _MARKS = re.compile(
     rf"""( [+<=>^|~%&\u2030]                               # wherever they are
          | (?<=\w)\#                                       # C#
-         | (?<![\w)\]])-(?=\.?\d|{_LETTER}(?!\w))         # -5, -x
-         | ^-(?=\s*\.?\d)                                 # - 5 and no more before it
+         | (?<![\w)\]])-(?={_LETTER}(?!\w))               # -x
+         | (?<![\w)\]])-(?=[\s$\u00a3\u20ac\u00a5\u221a(\[]*\.?\d)  # -5, - 5, -$5, -(3)
+         | (?<![\w)\]])-(?=[\u221a(\[]+{_LETTER})         # -(x+1)
          | {_AFTER_ONE}-(?!\w)                             # A-
          | (?<!\.)\.(?=\d)                                # 1.5, .5
          | {_AFTER_ONE}\s*[-*/]\s*{_BEFORE_ONE}            # 5 - 3, x/y
@@ -71,9 +73,9 @@ def normal(text: str) -> str:
     **yes** and yes\uff01, `don't` is `dont`, `a, b` is `a b`. A thousands comma is none: `1,000` is `1000`.
 
     What counts: + < = > ^ | ~ % & and symbols beyond ASCII, wherever they are; # after a letter (C#); a minus
-    sign before a number or a single letter (-5, -x) and after one (A-); a point before a digit (1.5, .5); and
-    what stands between two numbers or single letters (1/2, 10:30, 5 - 3, f(x)), except points and apostrophes
-    between letters (U.S.).
+    sign before a number, a single letter or a bracket (-5, - $5, -x, -(x+1)) and after one (A-); a point
+    before a digit (1.5, .5); and what stands between two numbers or single letters (1/2, 10:30, 5 - 3, f(x)),
+    except points and apostrophes between letters (U.S.).
 
     Of a text without any letter or digit only quotes, brackets, points and the like around it are dropped.
     Where nothing is left, the text itself counts, without outer white space: `?` is not `!`, and not empty.

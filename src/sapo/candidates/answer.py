@@ -4,6 +4,7 @@ import json
 import re
 from typing import Any
 
+from sapo.candidates.checks import normalised
 from sapo.candidates.unwrap import unwrapped
 from sapo.runtime.keys import masked
 
@@ -74,6 +75,7 @@ def _bare_error(body: Any) -> Any:
 def _text(message: Any, finish: Any) -> str:
     content, refusal = _of(message, "content"), _of(message, "refusal")
     text, others = _joined(content)
+    says_something = text is not None and normalised(unwrapped(text)) != ""
     if finish == "content_filter":
         raise FinalError(
             "its content filter stops the answer",
@@ -82,20 +84,22 @@ def _text(message: Any, finish: Any) -> str:
     if refusal:
         raise NoTextError(f"the model refuses: {shown(refusal)}")
     if finish == "length":
-        if text and unwrapped(text):
+        if says_something:
             raise NoTextError("it is cut off at the server's limit of tokens")
         raise FinalError(
             "the server's limit of tokens ends it before its text begins (a model that thinks first?)",
             "Raise the limit there, turn thinking off, or choose another paraphrase.model",
         )
-    if text is not None:
+    if text is not None and says_something:
         return text
     if _of(message, "tool_calls") or _of(message, "function_call"):
         raise NoTextError("it calls a tool instead of answering")
     if others:
         raise NoTextError(f"it holds no text, only {', '.join(others):.80}")
-    if _of(message, "reasoning_content") or _of(message, "reasoning"):
-        raise NoTextError("it holds reasoning alone")
+    if _of(message, "reasoning_content") or _of(message, "reasoning") or normalised(text or ""):
+        raise NoTextError("it holds no text, only thinking")
+    if text is not None:
+        raise NoTextError("it is empty")
     raise NoTextError("it holds no text" if isinstance(message, dict) else "it holds no message")
 
 
@@ -107,6 +111,7 @@ def _joined(content: Any) -> tuple[str | None, list[str]]:
     for part in content if isinstance(content, list) else []:
         kind = str(_of(part, "type"))
         text = part if isinstance(part, str) else _of(part, "text")
+        text = text if isinstance(text, str) else _of(text, "value")
         if isinstance(text, str) and not re.search("think|reason", kind):
             texts.append(text)
         else:

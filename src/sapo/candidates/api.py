@@ -159,7 +159,7 @@ class _Collection:
             )
         return (
             f"{self.task.name}: {settings.model} gave {usable} of {settings.count} usable paraphrases in "
-            f"{len(self.accepted) - self.kept + counts.total()} answers. Rejected:\n{reasons}\n"
+            f"{len(self.accepted) - self.kept + counts.total()} answers. Rejected:\n{reasons}.\n"
             f"Those accepted are kept: run again for the rest, {advice}"
         )
 

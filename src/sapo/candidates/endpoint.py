@@ -10,7 +10,7 @@ from sapo.candidates.answer import BusyError, FinalError, NoTextError, failure, 
 from sapo.candidates.pace import PATIENCE, ImpatientError, Pace, wanted_wait
 from sapo.runtime.errors import DataError
 from sapo.runtime.keys import masked
-from sapo.runtime.network import certificates, proxy_for
+from sapo.runtime.network import certificates, check_key_log, proxy_for, proxy_shown
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -52,6 +52,7 @@ def connect() -> "OpenAI":
         raise DataError("OPENAI_BASE_URL is not an address such as https://host:port/v1")
     proxy = proxy_for(url or OPENAI_URL)
     encrypted = address.scheme == "https" or (proxy or "").startswith("https:")
+    check_key_log()  # read even where nothing is encrypted
     trusted = certificates() if encrypted else None
 
     from openai import DefaultHttpxClient, OpenAI
@@ -127,7 +128,9 @@ class Endpoint:
             raise told or _PassingError(shown(body, error.status_code), wait) from None
         except openai.APIError as error:
             cause = f" ({error.__cause__})" if str(error.__cause__ or "") else ""
-            raise _PassingError(masked(f"{error.message}{cause}")) from None
+            proxy = proxy_shown(str(self.client.base_url))
+            through = f" through the proxy of {proxy}" if proxy else ""
+            raise _PassingError(masked(f"{error.message}{cause}{through}")) from None
         return read_answer(answer.content, answer.headers.get("content-type", ""))
 
 

@@ -27,7 +27,7 @@ NAME = (
     r"(?:(?:the|your|a|my|here is the)[ _-])?"
     r"(?:(?:new|final|(?:re-?written|revised|rephrased|reworded|paraphrased)|updated|improved|output)[ _-])*"
     r"(?:answer|final|output|response|result|instructions?|prompt|paraphrase|rewrite|rewriting|rewording"
-    r"|version(?: [\d.]+)?|text|task instruction)"
+    r"|version(?: [\d.]+)?|text|task instruction|re-?written|revised|rephrased|reworded|paraphrased)"
 )
 NAME_ZH = (
     r"(?:(?:改写|重写|修改|新|最终)(?:后)?的?)?(?:指令|版本|说法|答案|任务指令)|改写|重写|第 ?[\d.]+ ?稿"
@@ -35,7 +35,7 @@ NAME_ZH = (
 NAMED = re.compile(rf"(?:{NAME}|{NAME_ZH})", re.IGNORECASE)
 # A line that announces what follows: a heading, a bold label, a label with a colon, a sentence with a colon
 LABEL = re.compile(
-    rf"(?:\*\*|__)?(?:(?=\W*(?:the |your |a |my )?(?:new|re|para|final|version)){NAME}"
+    rf"(?:\*\*|__)?(?:(?=\W*(?:the |your |a |my )?(?:new|re|para|final|version|instruction|prompt)){NAME}"
     rf"|(?=改写|重写|修改|新|第){NAME_ZH})(?:\*\*|__)?[:：](?:\*\*|__)?",
     re.IGNORECASE,
 )
@@ -44,12 +44,38 @@ HEADING = re.compile(
     r"[:：]?(?:\*\*|__)?[:：]?",
     re.IGNORECASE,
 )
+# Words of an announcement in German, French, Spanish, Italian and Portuguese
+HERE = (
+    r"hier|natürlich|gerne?|selbstverständlich|klar|voici|bien sûr|certainement|d['\u2019]accord|avec plaisir"
+    r"|aqu[ií]|claro|por supuesto|desde luego|con gusto|ecco|certo|certamente|com certeza"
+)
+REWORDED = (
+    r"anweisung|instruktion|fassung|umformul\w*|umgeschrieb\w*|paraphras\w*|instruct?ions?|consigne"
+    r"|ré[ée]cri\w*|r[eé]?formul\w*|version[e]?|versi[óo]n|vers[ãa]o|instrucci[óo]n|reescri\w*|par[áa]frasis"
+    r"|instru[çc][ãa]o|istruzione|riscri\w*|riformul\w*|prompt"
+)
 ANNOUNCED = re.compile(
     r"(?=.{0,160}\Z)(?:\W*\b(?:sure|certainly|of course|absolutely|okay|ok|great|here|below|this is|the)\b"
     r".*\b(?:instructions?|prompt|version|rewrit\w*|re-?phras\w*|re-?word\w*|paraphras\w*)\b.*"
-    r"|\W*(?:当然|好的|没问题|以下|下面|这是|根据).*(?:指令|改写|重写|版本).*)[:：]\W*",
+    r"|\W*(?:当然|好的|没问题|以下|下面|这是|根据).*(?:指令|改写|重写|版本).*"
+    rf"|\W*\b(?:{HERE})\b.*\b(?:{REWORDED})\b.*)[:：]\W*",
     re.IGNORECASE,
 )
+# Such a sentence, of which no other use is likely, may stand on the line of the text that it announces
+PRESENTED = re.compile(
+    r"(?=.{0,160}\Z)\W*(?:(?:sure|certainly|of course|absolutely|okay|ok|great)\b[^:\n]{0,40})?"
+    r"\b(?:here(?:['\u2019]s| is) (?:a|an|one|the|my|your)|voici|hier ist|aqu[ií] (?:tienes|está))\b[^:.\n]*"
+    rf"\b(?:versions?|instructions?|prompt|paraphrase|rewrite|{REWORDED})\W*[:：]\W*",
+    re.IGNORECASE,
+)
+# What marks the end, or divides the text from nothing
+ENDING = re.compile(
+    r"\n[^\w\n]*(?:end (?:of )?(?:the )?(?:(?:new|re-?written|revised|rephrased) )?"
+    r"(?:instructions?|prompt|paraphrase|version)|(?<=\W)end(?=\W)|(?:指令|改写|重写)?(?:结束|完毕?))[^\w\n]*\Z"
+    r"|\n[ \t]*(?:-{3,}|\*{3,}|_{3,}|={3,})[ \t]*\Z",
+    re.IGNORECASE,
+)
+RULE = re.compile(r"\A(?:-{3,}|\*{3,}|_{3,}|={3,})[ \t]*\n")
 
 
 def unwrapped(text: str, original: str = "") -> str:
@@ -63,13 +89,16 @@ def unwrapped(text: str, original: str = "") -> str:
         text = THOUGHT.sub("", text).removesuffix("<|return|>").strip()
     if UNFINISHED.search(text) and not UNFINISHED.search(original):
         return ""
-    while (inner := _inner(text)) != text and _inner(original.strip()) == original.strip():
+    original = original.strip()
+    while (inner := _inner(text)) != text and _inner(original) == original:
         text = inner
     return text
 
 
 def _inner(text: str) -> str:
     """The text without its outermost layer."""
+    if (whole := RULE.sub("", ENDING.sub("", text)).strip()) and whole != text:
+        return whole
     if (fenced := FENCE.fullmatch(text)) and fenced[1] not in fenced[2]:
         return fenced[2].strip()
     tagged = TAG.fullmatch(text)
@@ -109,6 +138,7 @@ def _rest(text: str) -> str:
         return rest.strip()
     if parts := re.fullmatch(r"([^:：\n]*[:：](?:\*\*|__)?)\s*(.+)", text, re.DOTALL):
         announced = ANNOUNCED.fullmatch(parts[1].strip()) and _inner(parts[2]) != parts[2]
-        if announced or LABEL.fullmatch(parts[1].strip()):
+        label = parts[1].strip()
+        if announced or LABEL.fullmatch(label) or PRESENTED.fullmatch(label):
             return parts[2].strip()
     return text

@@ -21,8 +21,9 @@ TEXT_HEADING = {"en": "Text:", "zh": "文本:"}
 # How many characters of a text are looked at: so many, or so many for each token that a prompt may have
 SEEN = 200_000, 64
 DAY = datetime(2024, 7, 26)  # what a template that asks for the date is told; Llama 3's own default
-CLOCK = re.compile(r"\bstrftime_now\s*\(\s*(['\"])(.*?)\1\s*\)")  # the name that transformers gives it
-CHANGING = re.compile(r"\bstrftime_now\s*[(|]|\|\s*random\b|\blipsum\b")
+COMMENT, TAG = re.compile(r"\{#.*?#\}", re.DOTALL), re.compile(r"\{[{%].*?[%}]\}", re.DOTALL)
+CLOCK = re.compile(r"\bstrftime_now\s*\(\s*(['\"])([^'\"]*)\1\s*\)")  # the name that transformers gives it
+CHANGING = re.compile(r"\bstrftime_now\b(?!\s+is\s+(?:not\s+)?defined)|\brandom\b|\blipsum\b")
 SENTINEL = "\u2042USER\u2042"  # stands for the user's text while the chat template is taken apart
 logger = logging.getLogger(__name__)
 
@@ -121,7 +122,7 @@ class PromptEncoder:
         chosen = options.get("chat_template")
         template = self.tokenizer.get_chat_template(chosen if isinstance(chosen, str) else None)
         fixed, count = CLOCK.subn(lambda call: repr(DAY.strftime(call[2])), template)
-        if CHANGING.search(fixed):
+        if CHANGING.search(" ".join(TAG.findall(COMMENT.sub("", fixed)))):
             raise DataError(
                 "the model's chat template asks for the time or draws at random, so that its prompts change: "
                 "give another one as model.template_options.chat_template"

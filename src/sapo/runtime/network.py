@@ -24,11 +24,22 @@ def proxy_for(
     reads. Raises DataError that names the variable for a proxy that cannot be used, or is of no scheme in
     `schemes`.
     """
+    name = _proxy_variable(url, variables)
+    return _checked(name, schemes) if name else None
+
+
+def proxy_shown(url: str) -> str:
+    """NAME=ADDRESS of the variable whose proxy `url` is reached through, without its password; or empty."""
+    name = _proxy_variable(url, PROXIES)
+    return f"{name}={without_password(os.environ[name].strip())}" if name else ""
+
+
+def _proxy_variable(url: str, variables: Collection[str]) -> str | None:
     address = urlsplit(url)
     for variable in (f"{address.scheme}_proxy", "all_proxy"):
         name = _name(variable)
         if variable in variables and name:
-            return None if is_local(url) or _is_exempt(address.hostname or "") else _checked(name, schemes)
+            return None if is_local(url) or _is_exempt(address.hostname or "") else name
     return None
 
 
@@ -92,8 +103,9 @@ def without_password(proxy: str) -> str:
 def certificates() -> ssl.SSLContext | None:
     """The certificates that SSL_CERT_FILE or else SSL_CERT_DIR names; None where neither is set.
 
-    Raises DataError that names the variable when there is no certificate.
+    Raises DataError that names the variable when there is no certificate, or for SSLKEYLOGFILE.
     """
+    check_key_log()
     for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
         if path := os.environ.get(name):
             if fault := certificate_fault(name):
@@ -114,7 +126,8 @@ def certificate_fault(name: str) -> str:
     try:
         if name == "SSL_CERT_DIR":
             raise FileNotFoundError(2, os.strerror(2))
-        ssl.create_default_context(cafile=path)
+        # create_default_context would read SSLKEYLOGFILE, too, whose fault is another
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
     except (OSError, ValueError) as error:
         why = (
             "it holds no certificate"
@@ -125,9 +138,25 @@ def certificate_fault(name: str) -> str:
     return ""
 
 
+def check_key_log() -> None:
+    """Raise DataError for an SSLKEYLOGFILE that cannot be written: every TLS context of Python opens it."""
+    if path := os.environ.get("SSLKEYLOGFILE"):
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).keylog_filename = path
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or error
+            raise DataError(
+                f"SSLKEYLOGFILE={path}: {why}: name a file that can be written, or unset it"
+            ) from None
+
+
 def suspects() -> list[str]:
     """What is wrong with proxies and certificates, for programs whose own message does not tell."""
     found = [fault for name in BUNDLES if (fault := certificate_fault(name))]
+    try:
+        check_key_log()
+    except DataError as error:
+        found.append(str(error))
     for name in proxies():
         try:
             _checked(name, ("http", "https", "socks4", "socks5", "socks5h"))

@@ -129,6 +129,35 @@ def test_a_template_that_asks_for_the_date_is_told_the_same_one_always_and_the_l
     assert PromptEncoder(tokenizer, 90, dated).template_sha256 == encoder.template_sha256
 
 
+@pytest.mark.parametrize(
+    "tag",
+    [
+        "{{ strftime_now(format) }}",
+        "{{ strftime_now('%d' ~ '%m') }}",
+        "{% set now = strftime_now %}{{ now('%H') }}",
+        "{% for one in [strftime_now] %}{{ one('%H') }}{% endfor %}",
+        "{{ 'ab' | random }}",
+        "{{ ['ab'] | map('random') | first }}",
+        "{% filter random %}ab{% endfilter %}",
+        "{{ lipsum() }}",
+    ],
+)
+def test_a_template_whose_prompts_would_change_is_refused(
+    tokenizer: PreTrainedTokenizerBase, tag: str
+) -> None:
+    with pytest.raises(
+        DataError, match=r"so that its prompts change: give .*template_options\.chat_template"
+    ):
+        PromptEncoder(tokenizer, 100, {"chat_template": tokenizer.chat_template + tag})
+
+
+@pytest.mark.parametrize(
+    "text", ["{# strftime_now(x) #}", "Pick a random one.", "{% if strftime_now is defined %}a{% endif %}"]
+)
+def test_a_template_that_only_speaks_of_it_is_not(tokenizer: PreTrainedTokenizerBase, text: str) -> None:
+    assert PromptEncoder(tokenizer, 100, {"chat_template": text + tokenizer.chat_template}).template_sha256
+
+
 @pytest.mark.parametrize("change", ["x", " ", "{{ '' }}"])
 def test_a_record_knows_what_a_template_renders(tokenizer: PreTrainedTokenizerBase, change: str) -> None:
     """And no more: a template that is only written in another way is the same."""
