@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 from sapo.candidates.checks import normalised
-from sapo.candidates.unwrap import unwrapped
+from sapo.candidates.unwrap import THOUGHT, UNFINISHED, unwrapped
 from sapo.runtime.keys import masked
 
 # What asking again cannot change, in an error's code, type or, where it has neither, its message
@@ -96,7 +96,8 @@ def _text(message: Any, finish: Any) -> str:
         raise NoTextError("it calls a tool instead of answering")
     if others:
         raise NoTextError(f"it holds no text, only {', '.join(others):.80}")
-    if _of(message, "reasoning_content") or _of(message, "reasoning") or normalised(text or ""):
+    thought = THOUGHT.search(text or "") or UNFINISHED.search(text or "")
+    if _of(message, "reasoning_content") or _of(message, "reasoning") or thought:
         raise NoTextError("it holds no text, only thinking")
     if text is not None:
         raise NoTextError("it is empty")

@@ -11,6 +11,7 @@ from sapo.candidates.checks import MIN_RATIO, keeps_label
 
 REWRITE = r"(?:re-?writ\w*|re-?phras\w*|re-?word\w*|paraphras\w*|revis\w*)"
 MINE = r"(?:instructions?|prompts?|wording|versions?)"
+SENTENCE = r"(?:[.!?)]\s+|\n\W*)"  # the end of the one before
 LINE = r"(?:-{3,}|\*{3,}|_{3,}|={3,})"
 NUMBERED = r"(?:option|version|variant|alternative|paraphrase|rewrite|attempt)"
 DONE = r"(?:kept|preserved|unchanged|retained)"
@@ -22,12 +23,12 @@ REMARKS = {
         rf"\A\W*(?:here(?:'s| is| are)|below (?:is|are)|this is)\b[^.\n]{{0,100}}\b(?:{REWRITE}|new {MINE})",
         r"\A\W*here(?:'s| is) (?:an?|one|the|my|your)\b[^.:\n]{0,60}\bversion\b",
         r"\A\W*manner \(version",
-        r"\A\W*(?:aber )?(?:natürlich|gerne?|selbstverständlich|klar|hier ist die)\b[^\n.!,:]{0,20}[!,.:\u2014]",
+        r"\A\W*(?:aber )?(?:natürlich|gerne?|selbstverständlich|klar)\s*[!,.:\u2014]",
         r"\A\W*hier (?:ist|sind)\b[^.\n]{0,60}(?:anweisung|instruktion|version|fassung|umformul|umgeschrieb)",
         r"\A\W*(?:bien s[ûu]r|certainement|avec plaisir|d'accord|absolument|volontiers)\b",
         r"\A\W*voici\b[^.\n]{0,60}(?:instruction|consigne|version|r[eé]formul|réécri)",
         r"\A\W*¡?(?:claro(?: que s[ií])?|por supuesto|desde luego|con gusto)\b\s*[!,.:\u2014]",
-        r"\A\W*(?:aqu[ií] (?:tienes|tiene|est[áa])|ecco)\b[^.\n]{0,60}(?:istr|instru|versi|reformul|riformul|reescri)",
+        r"\A\W*(?:aqu[ií] (?:tienes|tiene|est[áa])|ecco)\b[^.\n]{0,60}(?:istr|instru|vers|r.formul|reescr)",
         r"\A\W*(?:certo|certamente|claro|com certeza)\s*[!,:]",
         r"\A\W*(?:当然(?:可以)?|好的|没问题|明白了?|收到|可以的?|很高兴|非常乐意)(?:[\s,.:!~]|[^\w\s])",
         r"\A\W*(?:以下|下面|这)是?[^。\n]{0,20}(?:改写|重写|修改|新的?|优化)[^。\n]{0,10}(?:指令|版本|说法|内容)",
@@ -38,7 +39,8 @@ REMARKS = {
         r"(?:help|assist|comply|fulfil|do that|provide|re-?write|create|generate|write|process|engage|carry)",
         r"\bas an AI\b[^.\n]{0,60}\bI\b",
         r"\bI(?:'m| am) (?:just |only )?an? (?:AI|(?:large )?language model)\b",
-        r"\A\W*(?:(?:es )?tut mir leid|entschuldigung|(?:je suis )?désolée?|lo siento|mi dispiace|desculpe)\b",
+        r"\A\W*(?:es )?tut mir leid\b",
+        r"\A\W*(?:entschuldigung|(?:je suis )?désolée?|lo siento|mi dispiace|desculpe)\b",
         r"\A\W*(?:很|非常|十分)?(?:抱歉|对不起|不好意思)",
         r"\A\W*(?:作为[^。，\n]{0,20}，?)?我(?:不能|无法|没有办法)(?:帮|协助|提供|满足|完成|改写|重写|回答|生成|处理)",
     ],
@@ -50,8 +52,8 @@ REMARKS = {
         r"\bif you(?:'d| would)? (?:like|want|need|prefer) (?:me|another|any|a different|more|further)\b",
         r"\b(?:would|do) you (?:like|want|need) (?:me|another|any|a different|more)\b",
         r"\bI(?:'m| am|'d be| would be)? (?:happy|glad) to (?:adjust|help|revise|make|provide|refine)\b",
-        r"\bwant me to\b",
-        r"\b(?:should|shall|can|could|may) I (?:make|adjust|help|revise|rewrite|rephrase|shorten|change|try)\b",
+        rf"{SENTENCE}(?:do you )?want me to\b",
+        rf"{SENTENCE}(?:should|shall|can|could|may) I (?:make|adjust|help|revise|rewrite|rephrase|shorten)\b",
         r"\bI can (?:also )?(?:adjust|provide|make|offer|refine|rewrite)\b",
         r"希望(?:这|对您|对你|能|以上)[^。\n]{0,20}(?:帮助|有用|满意|符合|要求)",
         r"随时(?:告诉|告知|联系|提出|找)",
@@ -82,18 +84,24 @@ REMARKS = {
     "it holds a code fence or triple quotes": ["```", "~~~", '"""', "'''"],
 }
 PATTERNS = {kind: re.compile("|".join(patterns), re.IGNORECASE) for kind, patterns in REMARKS.items()}
-EXAMPLE = re.compile(
-    r"\n\W*(?:(?P<text>text|article|review|sentence|question|passage|tweet|example|文本|例子|示例|句子|问题)"
-    r"|input|输入)[ \d]*\W*[:：][^\n]*\S[^\n]*(?:\n[^\n]+)*?"
-    r"\n+\W*(?:answer|output|label|category|response|result|答案|回答|输出|标签)\W*?[:：](?:\*\*|__)?(?P<said>[^\n]*\w[^\n]*)\s*\Z",
+# Two lines of a worked example: what is asked about, and the answer
+ASKED = re.compile(
+    r"\W*(?:(?P<text>text|article|review|sentence|question|passage|tweet|example|文本|例子|示例|句子|问题)"
+    r"|input|输入)[ \d]*\W*[:：]",
     re.IGNORECASE,
 )
+SAID = re.compile(
+    r"\W*(?:answer|output|label|category|response|result|答案|回答|输出|标签)\W*?[:：](?P<said>.*\w.*)",
+    re.IGNORECASE,
+)
+LONGEST = 400  # characters of a line that are looked at
 ITEM = re.compile(r"^\s*(?:\d+[.)、]|[-*\u2022])\s*(.+)$", re.MULTILINE)
 
 
 def remarks(text: str, original: str, labels: Sequence[str]) -> list[str]:
     """Why a text is more than a paraphrase of `original`; empty when it is not."""
-    text, original = (one.replace("\u2019", "'") for one in (text, original))
+    # The patterns would take minutes for many blank lines in a row
+    text, original = (re.sub(r"\n\s*\n", "\n\n", one.replace("\u2019", "'")) for one in (text, original))
     found = [
         f'{kind} ("{" ".join(hit[0].split()):.40}")'
         for kind, pattern in PATTERNS.items()
@@ -117,8 +125,11 @@ def _example(text: str, labels: Sequence[str]) -> str:
 
     With labels, it is one of them: "Answer: yes or no" tells the form of the answer.
     """
-    if not (ending := EXAMPLE.search(text)):
+    lines = [line for line in text.splitlines() if line.strip()]
+    said = SAID.fullmatch(lines[-1][:LONGEST]) if len(lines) > 1 else None
+    asked = [found for line in lines[1:-1] if (found := ASKED.match(line[:LONGEST]))]
+    if not said or not asked:
         return ""
-    said = ending["said"].strip(" \t\"'*`.。")
-    solved = said.casefold() in map(str.casefold, labels) if labels else ending["text"] is not None
-    return " ".join(ending[0].split()) if solved else ""
+    answer = said["said"].strip(" \t\"'*`.。")
+    solved = answer.casefold() in map(str.casefold, labels) if labels else asked[-1]["text"] is not None
+    return f"{asked[-1][0].strip()} ... {lines[-1].strip()}" if solved else ""

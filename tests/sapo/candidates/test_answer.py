@@ -19,6 +19,8 @@ THINKING = {"type": "thinking", "thinking": [{"type": "text", "text": "positive?
     "content",
     [
         [TEXT],
+        [{"type": "text", "text": {"value": good(900), "annotations": []}}],
+        [THINKING, {"type": "output_text", "text": {"value": good(900)}}],
         [THINKING, TEXT],
         [{"type": "reasoning", "text": "hm"}, TEXT],
         [{"type": "reasoning_content", "text": "hm"}, {"type": "output_text", "text": good(900)}],
@@ -41,7 +43,13 @@ def test_the_text_parts_of_a_list_are_joined_and_thinking_is_dropped(
         ({"content": [{"type": "image_url", "image_url": {}}, 3]}, "it holds no text, only None, image_url"),
         ({"content": []}, "it holds no text"),
         ({"content": {"text": "x"}}, "it holds no text"),
-        ({"content": None, "reasoning_content": "hm"}, "it holds reasoning alone"),
+        ({"content": None, "reasoning_content": "hm"}, "it holds no text, only thinking"),
+        ({"content": "", "reasoning_content": "hm"}, "it holds no text, only thinking"),
+        ({"content": " \n", "reasoning": "hm"}, "it holds no text, only thinking"),
+        ({"content": "", "reasoning_content": ""}, "it is empty"),
+        ({"content": "<answer></answer>"}, "it is empty"),
+        ({"content": [{"type": "text", "text": ""}]}, "it is empty"),
+        ({"content": [{"type": "text", "text": {"value": 3}}]}, "it holds no text, only text"),
         ({"content": None, "refusal": f"I can't, {KEY}"}, "the model refuses: I can't, ***"),
         ({"content": None, "tool_calls": [{"id": "1"}]}, "it calls a tool instead of answering"),
         ({"content": None, "function_call": {"name": "f"}}, "it calls a tool instead of answering"),
@@ -139,7 +147,20 @@ def test_an_error_within_an_answer_that_says_too_much_is_waited_for(
 @pytest.mark.parametrize("concurrency", [1, 8])
 @pytest.mark.parametrize(
     "lasting",
-    [completion(None), choices([]), message(content=[THINKING]), message(content=None, refusal="no")],
+    [
+        completion(None),
+        choices([]),
+        message(content=[THINKING]),
+        message(content=None, refusal="no"),
+        completion(""),
+        completion(" \n"),
+        completion('""'),
+        completion("```\n```"),
+        completion("<think>Well.</think>"),
+        completion("<think>Well,"),
+        message(content="", reasoning_content="Well."),
+        message(content=[{"type": "text", "text": ""}]),
+    ],
 )
 def test_answers_without_a_text_are_not_paid_for_twenty_times(
     endpoint: OpenAIServer, lasting: Answer, concurrency: int

@@ -16,6 +16,7 @@ from reviews import INSTRUCTION, REVIEWS, check, fail, good, stored, wanted
 from sapo.artifacts.candidates import Asked, read_candidates
 from sapo.artifacts.task import TASKS, Example, save_task
 from sapo.candidates.api import REPEATS, TRIES, from_api
+from sapo.runtime.command import one_line
 from sapo.runtime.files import read_json
 
 REPOSITORY = Path(__file__).parents[3]
@@ -117,7 +118,7 @@ def test_the_stage_records_where_its_candidates_come_from(
     [
         (completion(""), "it is empty"),
         (completion(" \n\t"), "it is empty"),
-        (completion("<think>which one?</think>"), "it is empty"),
+        (completion("<think>which one?</think>"), "it holds no text, only thinking"),
         (completion('""'), "it is empty"),
         (completion(INSTRUCTION), "it is the original"),
         (
@@ -135,7 +136,7 @@ def test_the_stage_records_where_its_candidates_come_from(
             "its length of 680 characters is too far from the original's 108",
         ),
         (completion(f"{good(900)}<|im_end|>"), "it holds a control token of a chat template"),
-        (completion(f"<think>It is cut off here. {good(900)}"), "it is empty"),
+        (completion(f"<think>It is cut off here. {good(900)}"), "it holds no text, only thinking"),
         (completion(f"{good(900)}\x1b[0m"), "it holds a control character"),
         (completion(f"Sure! {good(900)}"), 'it begins with words to the one who asked ("Sure!")'),
         (completion(f"{good(900)} Let me know if it fits!"), 'it offers more ("Let me know if")'),
@@ -211,7 +212,9 @@ def test_fault_17_too_few_usable_answers_are_an_error_that_says_how_many_and_why
     assert message.startswith(
         f"reviews: some-model gave 1 of 3 usable paraphrases in {1 + 2 * TRIES} answers. Rejected:\n"
     )
-    told = {reason: int(count) for count, reason in re.findall(r"^  (\d+) x (.*)$", message, re.MULTILINE)}
+    told = {
+        reason: int(count) for count, reason in re.findall(r"^  (\d+) x (.*?)\.?$", message, re.MULTILINE)
+    }
     assert told.keys() == {"it is empty", "it lacks the labels negative", "it is the original"}
     assert sum(told.values()) == 2 * TRIES
 
@@ -220,7 +223,9 @@ def test_fault_17_a_candidate_is_asked_for_a_bounded_number_of_times(endpoint: O
     endpoint.script = lambda request: None if request.number == 0 else completion(good(0))
     message = fail(wanted(2))
     assert len(endpoint.requests) == 1 + TRIES
-    assert f"  {TRIES} x it is a duplicate\n" in message
+    assert f"  {TRIES} x it is a duplicate.\nThose accepted are kept: run again" in message
+    line = one_line(message)
+    assert f"answers. Rejected: {TRIES} x it is a duplicate. Those accepted are kept: run again" in line
 
 
 @pytest.mark.parametrize("concurrency", [1, 4])

@@ -51,7 +51,7 @@ def test_a_crash_after_the_last_answer_costs_nothing(endpoint: OpenAIServer, tmp
 
 
 def test_a_lower_count_takes_what_was_accepted_as_the_error_advises(endpoint: OpenAIServer) -> None:
-    endpoint.script = lambda request: completion("") if 2 <= request.number < 2 + TRIES else None
+    endpoint.script = lambda request: completion("No.") if 2 <= request.number < 2 + TRIES else None
     assert "gave 5 of 6 usable" in fail(wanted(6))
     endpoint.always(completion(""))
     check(from_api(REVIEWS, wanted(5))[0], 5)

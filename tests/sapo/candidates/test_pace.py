@@ -13,16 +13,18 @@ from sapo.candidates import pace
 from sapo.candidates.api import from_api
 from sapo.candidates.pace import ImpatientError, Pace, wanted_wait
 
+OVERLOADED = Answer(body=b'{"error": {"message": "model overloaded"}}')
 BUSY = [
     refusal(429, "slow down"),
     refusal(429, "Rate limit reached. Please try again in 20s.", "rate_limit_exceeded"),
     refusal(503, "The engine is overloaded"),
     refusal(529, "overloaded_error"),
     Answer(body=b'{"error": {"code": 429, "message": "Rate limited"}}'),
+    OVERLOADED,
 ]
 
 
-@pytest.mark.parametrize("busy", BUSY, ids=["429", "429 code", "503", "529", "in 200"])
+@pytest.mark.parametrize("busy", BUSY, ids=["429", "429 code", "503", "529", "in 200", "overloaded in 200"])
 @pytest.mark.parametrize("concurrency", [1, 8])
 def test_twenty_are_had_from_a_server_that_allows_six_in_a_while(
     endpoint: OpenAIServer,
@@ -37,7 +39,8 @@ def test_twenty_are_had_from_a_server_that_allows_six_in_a_while(
     texts, how = from_api(REVIEWS, wanted(20, concurrency))
     check(texts, 20)
     assert (how.asked, how.rejected) == (20, {})
-    assert "waiting" in capfd.readouterr().err
+    cause = "server overloaded" if busy.status > 500 or busy is OVERLOADED else "rate limit"
+    assert f"{cause}: waiting " in capfd.readouterr().err
     assert len(endpoint.requests) < 60  # nobody hammers at it
 
 
@@ -46,6 +49,7 @@ def test_twenty_are_had_from_a_server_that_allows_six_in_a_while(
     [
         (refusal(429, "slow down"), "(rate limit, no answer in 0 s of waiting; status 429: slow down)"),
         (refusal(503, "busy"), "(server overloaded, no answer in 0 s of waiting; status 503: busy)"),
+        (OVERLOADED, "(server overloaded, no answer in 0 s of waiting; model overloaded)"),
         (refusal(429, "slow down", retry_after="3600"), "(rate limit, it asks to wait 3600 s; status 429: "),
     ],
 )

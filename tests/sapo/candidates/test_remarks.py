@@ -29,6 +29,17 @@ AROUND = {
         "没问题。{}",
         "以下是改写后的指令：{}",
         "这是重写的版本，{}",
+        "Here's a polite version. {}",
+        "Natürlich! {}",
+        "Gerne, {}",
+        "Hier ist die umformulierte Anweisung. {}",
+        "Bien sûr ! {}",
+        "Voici une version plus courte, {}",
+        "¡Claro que sí! {}",
+        "Por supuesto: {}",
+        "Aquí tienes la instrucción reescrita, {}",
+        "Ecco la versione nuova, {}",
+        "Com certeza! {}",
     ],
     "it refuses": [
         "I'm sorry, I can't help with that. {}",
@@ -41,6 +52,9 @@ AROUND = {
         "{} But I am an AI language model.",
         "很抱歉，{}",
         "对不起，我不能这样做。{}",
+        "Es tut mir leid, das kann ich nicht. {}",
+        "Je suis désolé. {}",
+        "Lo siento, {}",
         "作为一个语言模型，我无法完成这个请求。{}",
     ],
     "it offers more": [
@@ -53,6 +67,9 @@ AROUND = {
         "{} Would you like another version?",
         "{} If you'd like me to change the tone, say so.",
         "{} I'm happy to refine it.",
+        "{}\n\n---\n\nWant me to make it shorter?",
+        "{} Should I make it shorter?",
+        "{}\n\nCan I help with more?",
         "{}希望对你有帮助。",
         "{}\n\n希望这个改写符合您的要求！",
         "{} 如有需要，请随时告诉我。",
@@ -61,6 +78,12 @@ AROUND = {
     "it tells how it was written": [
         "{}\n\nNote: I kept both labels.",
         "{} (Note: I've preserved the labels.)",
+        "{}\n\n(Note: labels kept as they are.)",
+        "{}\n[Note: shorter than before]",
+        "{}\n\n*Note: the tone is friendlier.*",
+        "{}\n\n(Hinweis: kürzer.)",
+        "{}\n（注：更短。）",
+        "{} Both labels kept.",
         "{} I rephrased it as a question.",
         "{}\n\nThis version keeps the labels.",
         "{} The original instruction was longer.",
@@ -87,6 +110,14 @@ AROUND = {
         "{0}\n或者：\n{0}",
     ],
     "it holds a code fence or triple quotes": ["```\n{}\n```\nDone.", 'This: """{}"""', "~~~\n{}"],
+    "it holds a dividing line": ["{}\n\n---\n\nShorter?", "Friendly\n***\n{}", "{0}\n=====\n{0}"],
+    "it adds an example": [
+        "{}\n\nText: I loved it.\nAnswer: positive",
+        "{}\n\n**Review:** I loved it.\n**Answer:** positive",
+        "{}\nInput: So boring.\n\nOutput: 'Negative'.",
+        "{}\n\nExample 1:\nSo boring.\nLabel: negative",
+        "{}\n\n文本：很好。\n答案：positive",
+    ],
 }
 CASES = [(kind, around) for kind, all_around in AROUND.items() for around in all_around]
 
@@ -130,6 +161,13 @@ def test_the_repositorys_own_paraphrases_hold_no_remark(name: str) -> None:
         "1. Read the review.\n2. Decide: positive or negative.\n3. Write that word.",
         "Choose one:\n- positive\n- negative",
         "Option A is positive, option B is negative.",
+        "Judge the review.\n\nInput: a review\nOutput: positive or negative",
+        "Judge it.\nText: what a reader wrote.\nAnswer: one word, positive or negative.",
+        "Positive or negative? Judge the text.\n\nText: {text}\nAnswer:",
+        "Write positive or negative, the labels unchanged.",
+        "Klar und kurz: positive oder negative?",
+        "(Note that only positive and negative count.)\nWhich is it?",
+        "What did the reader want me, you or us to feel: positive or negative? - or both",
         "Is this what the reader wanted, or not? If it is, positive; if not, negative.",
         "注意：只输出A、B或C。",
         "请注意，只能回答A、B或C。",
@@ -141,6 +179,11 @@ def test_the_repositorys_own_paraphrases_hold_no_remark(name: str) -> None:
 )
 def test_an_instruction_that_resembles_a_remark_is_kept(text: str) -> None:
     assert remarks(text, INSTRUCTION, LABELS) == []
+
+
+def test_without_labels_an_example_is_known_by_what_it_works_on() -> None:
+    assert remarks("Sum it up.\n\nText: Oil rose.\nAnswer: Oil is dear.", "Summarise.", [])
+    assert remarks("Sum it up.\n\nInput: an article\nOutput: one sentence", "Summarise.", []) == []
 
 
 def test_the_answer_of_the_report_is_rejected_and_asked_for_again(endpoint: OpenAIServer) -> None:

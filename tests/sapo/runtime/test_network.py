@@ -5,11 +5,12 @@ import re
 import ssl
 from pathlib import Path
 
+import certifi
 import pytest
 
 from networks import BROKEN, FAR, PASSWORD, no_network_settings
 from sapo.runtime.errors import DataError
-from sapo.runtime.network import certificates, proxy_for, suspects
+from sapo.runtime.network import BUNDLES, certificates, proxy_for, proxy_shown, suspects
 
 VARIABLES = ["ALL_PROXY", "all_proxy", "HTTPS_PROXY", "https_proxy"]
 AUTHORITY = ssl.get_default_verify_paths().openssl_cafile
@@ -114,3 +115,31 @@ def test_certificates_that_are_none_are_named(
         DataError, match=rf"^{name}={re.escape(str(path))}: .*: name .* \(PEM.*, or unset it$"
     ):
         certificates()
+
+
+@pytest.mark.parametrize("kind", ["missing folder", "folder"])
+@pytest.mark.parametrize("others", ["good", "none"])
+def test_a_key_log_that_cannot_be_written_is_named_and_no_certificates(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: str, others: str
+) -> None:
+    path = tmp_path if kind == "folder" else tmp_path / "gone" / "keys"
+    monkeypatch.setenv("SSLKEYLOGFILE", str(path))
+    for name in BUNDLES if others == "good" else ():
+        monkeypatch.setenv(name, certifi.where())
+    with pytest.raises(
+        DataError, match=rf"^SSLKEYLOGFILE={re.escape(str(path))}: .*, or unset it$"
+    ) as caught:
+        certificates()
+    assert suspects() == [str(caught.value)]
+    monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys"))
+    assert suspects() == []
+    assert (certificates() is None) == (others == "none")
+
+
+def test_the_proxy_of_an_address_is_shown_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert proxy_shown(FAR) == ""
+    monkeypatch.setenv("ALL_PROXY", f"http://user:{PASSWORD}@proxy:3128")
+    assert proxy_shown(FAR) == "ALL_PROXY=http://***@proxy:3128"
+    assert proxy_shown("http://localhost:8000") == ""
+    monkeypatch.setenv("https_proxy", "proxy:1")
+    assert proxy_shown(FAR) == "https_proxy=proxy:1"
