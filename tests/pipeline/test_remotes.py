@@ -124,9 +124,13 @@ def test_a_shared_cache_serves_another_clone(tiny_project: Path, tmp_path: Path)
     copy_of(lab / ".dvc/cache", cache)
     shutil.rmtree(lab / ".dvc/cache")
     run(lab, "dvc", "checkout", "--relink")
-    (lab / "notes").write_text("new here")
+    notes = (f"new here: {number}" for number in range(1000))
+    digests = {text: hashlib.md5(text.encode()).hexdigest() for text in notes}
+    # In a folder of the cache that was not there before, and so has not the rights that it was copied with
+    text = next(text for text, md5 in digests.items() if not (cache / "files/md5" / md5[:2]).exists())
+    (lab / "notes").write_text(text)
     run(lab, "dvc", "add", "notes")
-    (new,) = cache.glob(f"files/md5/*/{hashlib.md5(b'new here').hexdigest()[2:]}")
+    (new,) = cache.glob(f"files/md5/*/{digests[text][2:]}")
     assert new.parent.stat().st_mode & stat.S_IWGRP
     assert new.parent.stat().st_mode & stat.S_ISGID
     commit(lab, "a shared cache")
