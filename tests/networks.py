@@ -3,7 +3,7 @@
 import pytest
 
 FAR = "https://api.example.com/v1"
-PASSWORD = "pa55-w0rd-canary"
+PASSWORD = "pa55-w0rd-canary"  # pragma: allowlist secret
 BROKEN = [
     "socks://127.0.0.1:7897/",
     "socks5://127.0.0.1:1080",
