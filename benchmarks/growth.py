@@ -3,10 +3,11 @@
     python benchmarks/growth.py                 # tasks 1, 5, 10 and 15, with and without the orthogonal term
     python benchmarks/growth.py --memory        # instead of times: peak memory over the model
 
-`ours` adds the earlier tasks' LoRA, here random ones, to the weights (-S model.dtype=bfloat16: keeps it beside
-them, in float32), and trains the new one. `peer` keeps them as the public code does: active beside the new one, in PEFT one frozen adapter of rank (t - 1) * r; plain
-transformers.Trainer, the orthogonal term over it. Both train on the same rows from the same start, so their
-losses are the same but for rounding.
+`ours` adds the earlier tasks' LoRA, here random ones, to the weights (with -S model.dtype=bfloat16 it
+keeps them beside the weights, in float32), and trains the new one. `peer` keeps them as the public code
+does: active beside the new one, in PEFT one frozen adapter of rank (t - 1) * r; plain
+transformers.Trainer, the orthogonal term over it. Both train on the same rows from the same start, so
+their losses are the same but for rounding.
 """
 
 import json
