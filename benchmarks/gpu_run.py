@@ -31,15 +31,25 @@ class TimeIsUp(BaseException):
 
 @contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Raise TimeIsUp in the block after so many seconds, between two instructions of Python."""
+    """Raise TimeIsUp in the block after so many seconds, between two instructions of Python.
+
+    Also where a library has turned it into an error of its own.
+    """
+    is_up = False
 
     def stop(*_: object) -> None:
+        nonlocal is_up
+        is_up = True
         raise TimeIsUp
 
     before = signal.signal(signal.SIGALRM, stop)
     signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN)
     try:
         yield
+    except Exception as error:
+        if is_up:
+            raise TimeIsUp from error
+        raise
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

@@ -75,6 +75,21 @@ def test_a_part_stops_when_its_time_is_up(
     assert Path.cwd() == REPOSITORY
 
 
+def test_time_is_up_where_a_library_makes_an_error_of_it(load: Load) -> None:
+    module = load("gpu_run")
+
+    def library() -> None:
+        try:
+            time.sleep(10)
+        except BaseException:
+            raise ValueError("cannot read the file") from None
+
+    with pytest.raises(module.TimeIsUp), module.time_limit(0.05):
+        library()
+    with pytest.raises(ValueError, match="of its own"), module.time_limit(10):
+        raise ValueError("of its own")
+
+
 def test_time_is_up_where_everything_is_caught_and_what_was_done_is_written(
     load: Load, arguments: Arguments, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
