@@ -50,7 +50,7 @@ def evaluate(stage: str) -> None:
     answers: list[tuple[Task, Kind, list[str], dict[str, list[float]]]] = []
     asked: dict[str, PromptText] = {}
     scores: dict[Kind, TaskScores] = {"chosen": {}, "original": {}}
-    for name in params.sequence.order:
+    for name in params.sequence.evaluated:
         task = load_task(name)
         own = PromptText(instruction=task.instruction, suffix=task.suffix, language=task.language)
         asked[name] = learned.get(name, own)

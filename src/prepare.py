@@ -13,7 +13,7 @@ from sapo.runtime.outputs import output_folder
 
 
 def prepare() -> None:
-    """Fetch and check the rows of every task of the sequence."""
+    """Fetch and check the rows of every task of the sequence, and of its probes."""
     params = load_params()
     with output_folder(TASKS) as folder:
         for task in SOURCES[params.sequence.source].load(params.sequence, params.data):

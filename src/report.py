@@ -1,11 +1,12 @@
-"""report: all scores, the last lineage and the chosen prompts -> metrics/{cl,provenance}.json and plots/.
+"""report: all scores, the last lineage and the chosen prompts -> metrics/ and plots/.
 
-metrics/cl.json holds AP, BWT, FWT and related metrics.
+metrics/cl.json holds AP, BWT, FWT and the others that DVC lists, details.json all metrics, provenance.json
+when and where each stage ran.
 """
 
 from pathlib import Path
 
-from sapo.analysis.continual import NAMES
+from sapo.analysis.continual import NAMES, OF_PROBES
 from sapo.analysis.one_run import check_one_run, check_params
 from sapo.artifacts.chosen_prompt import read_selections
 from sapo.artifacts.lineage import model_folder, read_lineage, weights_path
@@ -36,9 +37,10 @@ def report() -> None:
     check_one_run(stages, lineage, prompts, sha256_file(weights_path(last)), str(scores_path(last)))
     check_params(params, lineage)
 
-    rows = row_tables(read_rows(last), sequence.stages, sequence.order, str(rows_path(last)))
-    metrics, cells = summarise(stages, sequence.order, "chosen", rows["chosen"], str(rows_path(last)))
-    original, _ = summarise(stages, sequence.order, "original", rows["original"], str(rows_path(last)))
+    where, evaluated = str(rows_path(last)), sequence.evaluated
+    rows = row_tables(read_rows(last), sequence.stages, evaluated, where)
+    metrics, cells = summarise(stages, evaluated, "chosen", rows["chosen"], where)
+    original, _ = summarise(stages, evaluated, "original", rows["original"], where)
     name = RunName(
         method=params.method.name, model=params.model.name, seed=params.seed, sequence=sequence.name
     )
@@ -48,7 +50,7 @@ def report() -> None:
     provenance.write()
 
     candidates, training = tables.candidates_table(prompts), tables.training_table(lineage)
-    tables.write_csv(PLOTS / "scores.csv", tables.SCORES, tables.scores_table(stages, sequence.order, cells))
+    tables.write_csv(PLOTS / "scores.csv", tables.SCORES, tables.scores_table(stages, evaluated, cells))
     tables.write_csv(PLOTS / "candidates.csv", tables.CANDIDATES, candidates)
     tables.write_csv(PLOTS / "training.csv", tables.TRAINING, training)
 
@@ -58,7 +60,7 @@ def report() -> None:
     figures.scores(PLOTS / "scores.png", stages, sequence.order, cells, title)
     figures.candidates(PLOTS / "candidates.png", candidates, sequence.order, title)
     figures.training(PLOTS / "training.png", training, sequence.order, title)
-    print(figures.caption(summary, NAMES))
+    print(figures.caption(summary, [*NAMES, *(OF_PROBES if sequence.probes else ())]))
 
 
 if __name__ == "__main__":

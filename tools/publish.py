@@ -1,11 +1,15 @@
-"""Make `published/` anew: this project's own results of the four methods at the default settings.
+"""Make `published/` and `results/` anew: this project's own results at the default settings.
 
-usage: python tools/publish.py          # run all of them in a clone of the last commit: a quarter of an hour
+usage: python tools/publish.py          # run all of them in a clone of the last commit: an hour or two
        python tools/publish.py --same   # record that changed code gives the results that are stored
 
+published/ holds adapters, prompts, predictions and scores of four methods at the default seed, results/ one
+small file for each of these runs, for other seeds, and for further methods. A run of `publish.py` that was
+stopped goes on where it was, in .publish/.
+
 With --same one method, which uses the code of all four, is run whole, and all that it makes must be byte for
-byte what is stored; else nothing changes. Either way published/, dvc.lock, metrics/, plots/ and the README's
-table are then to be committed together.
+byte what is stored; else nothing changes. Either way published/, results/, dvc.lock, metrics/, plots/ and the
+README's tables are then to be committed together.
 """
 
 import argparse
@@ -19,19 +23,26 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
-from sapo.analysis.answer_metrics import METRICS
+from sapo.analysis.comparison import grouped, read_run
+from sapo.analysis.comparison_tables import asked, markdown
 from sapo.artifacts.provenance import FOLDER
-from sapo.artifacts.summary import SUMMARY, Summary
+from sapo.artifacts.results import RunResults
+from sapo.artifacts.scores import RowScores, rows_path
+from sapo.artifacts.summary import DETAILS, HEADLINE_METRIC, Summary
 from sapo.runtime.errors import DataError
-from sapo.runtime.files import read_yaml
+from sapo.runtime.files import read_yaml, sha256_json
 from sapo.runtime.outputs import write_text
 
-DEFAULT = "lora_inc_sapo"  # the method of the committed params.yaml and dvc.lock: the last to run
+DEFAULT = "lora_inc_sapo"  # the method of the committed params.yaml and dvc.lock
 METHODS = ("lora_inc", "olora", "olora_sapo", DEFAULT)
-STORE = Path("published")
+MORE_SEEDS = 2  # of these methods, after the default one
+ONCE = ("joint", "seq_lora", "replay")  # at the default seed alone, in results/ alone
+DIFFERENCES = [("lora_inc_sapo", "lora_inc"), ("olora_sapo", "olora")]
+STORE, RESULTS, WORK = Path("published"), Path("results"), Path(".publish")
+# What decides the results
+DECIDES = ("src", "conf", "dvc.yaml", "requirements.txt", ".dvc/config")
 CHECKED = "olora_sapo"  # selects prompts and has the orthogonal term
 README, START, END = Path("README.md"), "<!-- results -->\n", "<!-- /results -->\n"
-COLUMNS = ("AP", "BWT", "FWT", "forgetting", "new_task")
 LEAVES = str(FOLDER)  # when and where: differs from run to run
 
 
@@ -44,15 +55,24 @@ def main() -> None:
     if changed := output("git", "status", "--porcelain"):
         sys.exit(f"error: what is published is of a commit; commit or stash first:\n{changed}")
     try:
-        with_table(README.read_text(encoding="utf-8"), {})  # before the work: it needs its marks
-        with tempfile.TemporaryDirectory() as scratch:
-            made, tables = record_again(Path(scratch)) if same else run_all(Path(scratch))
-            take_over(made)
-        write_text(README, with_table(README.read_text(encoding="utf-8"), tables))
+        with_tables(README.read_text(encoding="utf-8"), [])  # before the work: it needs its marks
+        if same:
+            with tempfile.TemporaryDirectory() as scratch:
+                take_over(record_again(Path(scratch)))
+        else:
+            take_over(run_all(WORK / decided_by()[:12]))
+        names = sorted(str(path) for path in RESULTS.glob("*.json"))
+        groups = grouped([read_run(name) for name in names])
+        tables = markdown(groups, asked(groups, DIFFERENCES), HEADLINE_METRIC, "chosen")
+        write_text(README, with_tables(README.read_text(encoding="utf-8"), tables))
+        shutil.rmtree(WORK, ignore_errors=True)
     except DataError as error:
         sys.exit(f"error: {error}")
     size = sum(path.stat().st_size for path in STORE.rglob("*") if path.is_file())
-    print(f"published/ holds {size / 1e6:.1f} MB; commit it with dvc.lock, metrics/, plots/ and README.md")
+    print(
+        f"published/ holds {size / 1e6:.1f} MB; "
+        "commit it with results/, dvc.lock, metrics/, plots/ and README.md"
+    )
 
 
 def clone(folder: Path) -> Path:
@@ -62,21 +82,53 @@ def clone(folder: Path) -> Path:
     return folder
 
 
-def run_all(scratch: Path) -> tuple[Path, dict[str, Summary]]:
-    """Run and push the four methods in a clone whose store is empty; the clone, and each one's metrics."""
-    made = clone(scratch / "made")
-    shutil.rmtree(made / STORE)
-    (made / "dvc.lock").unlink()  # DVC keeps what it says of stages that are no more
-    tables = {}
-    for method in METHODS:
-        print(f"{method}: running", flush=True)
-        run(made, "dvc", "exp", "run", "-S", f"method={method}")
+def decided_by() -> str:
+    """What the results of the last commit are told apart by."""
+    return sha256_json(output("git", "ls-tree", "HEAD", *DECIDES))
+
+
+def run_all(work: Path) -> Path:
+    """Run all in a clone whose store is empty, and push the four methods; the clone, as the default left it.
+
+    What an earlier call has finished there is kept.
+    """
+    made = work / "made"
+    if not (work / "begun").exists():
+        shutil.rmtree(work, ignore_errors=True)
+        clone(made)
+        shutil.rmtree(made / STORE)
+        shutil.rmtree(made / RESULTS, ignore_errors=True)
+        (made / "dvc.lock").unlink()  # DVC keeps what it says of stages that are no more
+        (work / "begun").touch()
+    seed = read_yaml(made / "params.yaml")["seed"]
+    for method in METHODS:  # first: a push takes all that the cache holds
+        run_once(made, method, seed, push=True)
+    for method, other in [
+        *((method, seed) for method in ONCE),
+        *((method, seed + more) for more in range(1, MORE_SEEDS + 1) for method in METHODS),
+    ]:
+        run_once(made, method, other)
+    run(made, "dvc", "exp", "run", "-S", f"method={DEFAULT}")
+    return made
+
+
+def run_once(made: Path, method: str, seed: int, push: bool = False) -> None:
+    """One run in the clone `made`, where its file of results is not there yet."""
+    path = made / RESULTS / f"{method}-{seed}.json"
+    if path.exists():
+        return
+    print(f"{method}, seed {seed}: running", flush=True)
+    run(made, "dvc", "exp", "run", "-S", f"method={method}", "-S", f"seed={seed}")
+    if push:
         run(made, "dvc", "push", "--run-cache", "--remote", STORE.name)
-        tables[method] = Summary.read(made / SUMMARY)
-    return made, tables
+    settings = read_yaml(made / "params.yaml")
+    rows = RowScores.read_lines(made / rows_path(settings["sequence"]["last"]))
+    summary = Summary.read(made / DETAILS)
+    path.parent.mkdir(exist_ok=True)
+    RunResults(settings=settings, summary=summary, rows=list(rows)).write(path)
 
 
-def record_again(scratch: Path) -> tuple[Path, dict[str, Summary]]:
+def record_again(scratch: Path) -> Path:
     """Store the results again as those of the last commit's code, where it gives one method's anew."""
     made_by = output("git", "log", "-1", "--format=%H", "--", str(STORE), "dvc.lock")
     settings = ["params.yaml", *(f"conf/method/{method}.yaml" for method in METHODS)]
@@ -96,7 +148,6 @@ def record_again(scratch: Path) -> tuple[Path, dict[str, Summary]]:
     if odd := sorted(path for path in stored.keys() | now.keys() if stored.get(path) != now.get(path)):
         raise DataError(f"these are not byte for byte the stored ones: {', '.join(odd)}; run `make publish`")
 
-    tables = {}
     for method in METHODS:
         print(f"{method}: recording", flush=True)
         run(old, "git", "checkout", "--quiet", "--force", made_by, "--", ".")
@@ -108,18 +159,18 @@ def record_again(scratch: Path) -> tuple[Path, dict[str, Summary]]:
         run(old, "dvc", "commit", "--force")
         run(old, "dvc", "remote", "add", "--force", "again", str(scratch / "again"))
         run(old, "dvc", "push", "--run-cache", "--remote", "again")
-        tables[method] = Summary.read(old / SUMMARY)
     shutil.rmtree(old / STORE)
     (scratch / "again").rename(old / STORE)
-    return old, tables
+    return old
 
 
 def take_over(made: Path) -> None:
     """Replace the store, and the files of results that Git has, by those of the clone `made`."""
     if not (made / STORE).is_dir():
         raise DataError(f"the remote {STORE.name!r} is not the folder {STORE}: see .dvc/config")
-    shutil.rmtree(STORE)
-    shutil.copytree(made / STORE, STORE)
+    for folder in (STORE, RESULTS):
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(made / folder, folder)
     for name in output("git", "ls-files", "dvc.lock", "metrics", "plots").splitlines():
         shutil.copy(made / name, name)
 
@@ -138,24 +189,14 @@ def replace(source: Path, target: Path) -> None:
         shutil.copy(source, target)
 
 
-def with_table(text: str, tables: dict[str, Summary]) -> str:
-    """The README with a new table between its marks: the first metric, percent, with intervals."""
+def with_tables(text: str, lines: list[str]) -> str:
+    """The README with these lines between its marks."""
     before, found, rest = text.partition(START)
     _, end, after = rest.partition(END)
     if not (found and end):
-        raise DataError(f"{README} has no lines {START.strip()} and {END.strip()} around its table")
-    metric = next(iter(METRICS))
-    lines = [["method", *(name.replace("_", " ") for name in COLUMNS)], ["---"] * (1 + len(COLUMNS))]
-    for method, summary in sorted(tables.items()):
-        values, intervals = summary.values(metric, "chosen"), summary.intervals(metric, "chosen")
-        cells = [
-            f"{values[name]:.1f} "
-            f"[{', '.join('-' if end is None else f'{end:.1f}' for end in intervals[name])}]"
-            for name in COLUMNS
-        ]
-        lines.append([f"`{method}`", *cells])
-    table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    return f"{before}{START}{table}{END}{after}"
+        raise DataError(f"{README} has no lines {START.strip()} and {END.strip()} around its tables")
+    tables = "".join(line + "\n" for line in lines)
+    return f"{before}{START}{tables}{END}{after}"
 
 
 def run(folder: Path, *command: str) -> None:

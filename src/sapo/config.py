@@ -51,10 +51,16 @@ class Sequence(Section):
     path: LocalPath
     tasks: dict[str, After]
     last: str  # the last task; spelt out, so that dvc.yaml can use it
+    probes: list[str] = Field(default_factory=list)  # tasks that are evaluated at every stage, never trained
 
     @property
     def order(self) -> list[str]:
         return list(self.tasks)
+
+    @property
+    def evaluated(self) -> list[str]:
+        """What every stage answers: the tasks in their order, then the probes."""
+        return [*self.tasks, *self.probes]
 
     @property
     def stages(self) -> list[str]:
@@ -78,22 +84,9 @@ class Sequence(Section):
     def _chain(self) -> "Sequence":
         if not self.tasks:
             raise ValueError("tasks: a sequence needs at least one task")
-        source = SOURCES[self.source]
-        known = source.known()
         previous = BASE
         for task, item in self.tasks.items():
-            if not SAFE_NAME.fullmatch(task) or task == BASE:
-                raise ValueError(
-                    f"tasks: {task!r} cannot be a task's name: "
-                    f"use letters, digits, '_', '-' and '.'; not {BASE!r}"
-                )
-            if why := source.unusable().get(task):
-                raise ValueError(f"tasks: {task!r} cannot be used: {why}")
-            if known and task not in known:
-                raise ValueError(
-                    f"tasks: no task of source {self.source!r} is called {task!r}; "
-                    f"known: {', '.join(sorted(known))}"
-                )
+            self._check_task("tasks", task)
             if item.after != previous:
                 raise ValueError(
                     f"tasks.{task}.after is {item.after!r} but the stage before it is {previous!r}"
@@ -101,12 +94,34 @@ class Sequence(Section):
             previous = task
         if self.last != previous:
             raise ValueError(f"last is {self.last!r} but the last task is {previous!r}")
-        if source.path and self.path != source.path:
+        for probe in self.probes:
+            self._check_task("probes", probe)
+            if probe in self.tasks:
+                raise ValueError(f"probes: {probe!r} is trained too, and a probe is a task that never is")
+            if self.probes.count(probe) > 1:
+                raise ValueError(f"probes: {probe!r} is named twice")
+        path = SOURCES[self.source].path
+        if path and self.path != path:
             raise ValueError(
-                f"path: source {self.source!r} is defined by {source.path}; "
+                f"path: source {self.source!r} is defined by {path}; "
                 "for tasks of your own use source 'folder'"
             )
         return self
+
+    def _check_task(self, where: str, task: str) -> None:
+        source = SOURCES[self.source]
+        if not SAFE_NAME.fullmatch(task) or task == BASE:
+            raise ValueError(
+                f"{where}: {task!r} cannot be a task's name: "
+                f"use letters, digits, '_', '-' and '.'; not {BASE!r}"
+            )
+        if why := source.unusable().get(task):
+            raise ValueError(f"{where}: {task!r} cannot be used: {why}")
+        if (known := source.known()) and task not in known:
+            raise ValueError(
+                f"{where}: no task of source {self.source!r} is called {task!r}; "
+                f"known: {', '.join(sorted(known))}"
+            )
 
 
 class Data(Section):

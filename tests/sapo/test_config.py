@@ -237,10 +237,36 @@ def test_a_catalogued_task_that_cannot_be_used_is_refused_with_the_reason_and_no
         assert task not in str(caught.value)
 
 
-# Of model.path and model.paths DVC has need, and no stage
-@pytest.mark.parametrize("name", [name for name in leaves(COMMITTED) if not name.startswith("model.path")])
+# Of model.path and model.paths DVC has need, and no stage; a sequence may have no probes
+MAY_BE_MISSING = ("model.path", "sequence.probes")
+
+
+@pytest.mark.parametrize("name", [name for name in leaves(COMMITTED) if not name.startswith(MAY_BE_MISSING)])
 def test_a_setting_that_is_missing_is_named(changed: Callable[..., Path], name: str) -> None:
     refused(changed(name), key(name))
+
+
+@pytest.mark.parametrize(
+    ("probes", "why"),
+    [
+        (["xsum", "reuters_r8"], "probes: 'reuters_r8' is trained too"),
+        (["xsum", "xsum"], "probes: 'xsum' is named twice"),
+        (["task195"], "probes: no task of source 'embedded' is called 'task195'"),
+        (["../xsum"], "probes: '../xsum' cannot be a task's name"),
+        (["base"], "probes: 'base' cannot be a task's name"),
+        ([3], "sequence.probes.0"),
+    ],
+)
+def test_a_probe_that_cannot_be_one_is_named(
+    changed: Callable[..., Path], probes: list[Any], why: str
+) -> None:
+    refused(changed("sequence.probes", probes), why)
+
+
+def test_probes_are_evaluated_after_the_tasks(changed: Callable[..., Path]) -> None:
+    sequence = load_params(changed("sequence.probes", ["xsum"])).sequence
+    assert sequence.evaluated == [*sequence.order, "xsum"]
+    assert "xsum" not in sequence.stages
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from sapo.artifacts.chosen_prompt import prompt_path
 from sapo.artifacts.lineage import Lineage, weights_path
 from sapo.artifacts.provenance import GATHERED, Code, RunProvenance
 from sapo.artifacts.scores import rows_path
-from sapo.artifacts.summary import SUMMARY
+from sapo.artifacts.summary import DETAILS
 from sapo.artifacts.versions import versions
 from sapo.runtime.errors import DataError, OtherRunError
 
@@ -54,7 +54,7 @@ def read_csv(path: str) -> list[dict[str, str]]:
 
 
 def metrics() -> dict[str, Any]:
-    return json.loads(SUMMARY.read_text(encoding="utf-8"))
+    return json.loads(DETAILS.read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +180,7 @@ def test_fault_04_a_missing_score_is_named_and_a_longer_name_is_no_match(kind: s
     edited(SCORES, {f"stages.3.{kind}.xsum_2": score, f"stages.3.{kind}.xsum": DROP})()
     with pytest.raises(DataError, match="'xsum'"):
         report()
-    assert not SUMMARY.exists()
+    assert not DETAILS.exists()
 
 
 @pytest.mark.usefixtures("run")
@@ -198,7 +198,7 @@ def test_fault_04_a_score_that_is_no_number_is_an_error(value: float | None) -> 
     field = r"stages\.4\.scores\.reuters_r8\.rouge_l: .*None" if value is None else "not a finite number"
     with pytest.raises(DataError, match=rf"metrics/scores/xsum\.json.*{field}"):
         report()
-    assert not SUMMARY.exists()
+    assert not DETAILS.exists()
 
 
 @pytest.mark.usefixtures("run")
@@ -217,7 +217,7 @@ def test_fault_04_a_missing_file_is_named(path: str) -> None:
     Path(path).unlink()
     with pytest.raises(DataError, match=f"{path} is missing"):
         report()
-    assert not SUMMARY.exists()
+    assert not DETAILS.exists()
 
 
 def test_stages_in_another_order_are_refused(run: ByHand) -> None:
@@ -293,7 +293,7 @@ def test_rows_whose_means_are_other_scores_and_another_adapter_are_refused(run: 
     weights_path("xsum").write_bytes(b"others")
     with pytest.raises(OtherRunError, match=r"stage xsum: adapter is not that of the models"):
         report()
-    assert not SUMMARY.exists()
+    assert not DETAILS.exists()
 
 
 def test_a_selection_that_is_not_the_one_before_the_training_is_refused(run: ByHand) -> None:
@@ -306,7 +306,7 @@ def test_a_selection_that_is_not_the_one_before_the_training_is_refused(run: ByH
         report()
     run.prompts["commonsense_qa"].write()
     report()
-    assert SUMMARY.is_file()
+    assert DETAILS.is_file()
 
 
 @pytest.mark.usefixtures("run")

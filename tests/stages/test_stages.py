@@ -26,7 +26,7 @@ from sapo.artifacts.base_model import BASE_FOLDER, read_base
 from sapo.artifacts.candidates import Candidates, candidates_path
 from sapo.artifacts.chosen_prompt import Candidate, ChosenPrompt, prompt_path, prompt_sha256
 from sapo.artifacts.lineage import model_folder, read_lineage
-from sapo.artifacts.summary import SUMMARY, Summary
+from sapo.artifacts.summary import DETAILS, Summary
 from sapo.artifacts.task import read_about
 from sapo.lora.current import apply_update
 from sapo.lora.stack import load_adapter
@@ -124,7 +124,7 @@ def run_all(project: Path, model: str, method: str, *others: str) -> Summary:
         train.train(task)
         evaluate.evaluate(task)
     report.report()
-    return Summary.read(SUMMARY)
+    return Summary.read(DETAILS)
 
 
 def chosen(task: str) -> ChosenPrompt:

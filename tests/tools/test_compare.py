@@ -14,12 +14,14 @@ import yaml
 
 import compare
 from broken import DROP, edited
+from sapo.analysis import comparison_tables
 from sapo.analysis.answer_metrics import METRICS
 from sapo.analysis.comparison import Run, difference, grouped, read_run
 from sapo.analysis.continual import NAMES, continual_metrics
 from sapo.analysis.intervals import Table, row_intervals
+from sapo.artifacts.results import RunResults
 from sapo.artifacts.scores import RowScores, write_scores
-from sapo.artifacts.summary import Metrics, Summary
+from sapo.artifacts.summary import Metrics, Summary, metric_fields
 from sapo.runtime.errors import ArtifactError, DataError
 
 ORDER = ["one", "two"]
@@ -46,19 +48,20 @@ def made(method: str, seed: int, gain: float = 0.0, rows: bool = True, **setting
     for number, metric in enumerate(METRICS):
         zero, *matrix = np.stack([of[:, number].mean(-1) for of in scores.values()], axis=1).tolist()
         metrics[metric] = continual_metrics(zero, matrix)
+    fields = metric_fields(metrics, row_intervals(scores)[1])
     summary = Summary(
         method=method,
         model="tiny",
         seed=seed,
         sequence="s",
-        original_prompt=Metrics(**metrics),
+        original_prompt=Metrics(**fields),
         test_rows=dict.fromkeys(ORDER, 30),
         test_fingerprint="t",
         base_fingerprint="b",
         dtype="float32",
         device="cpu",
         versions={"torch": "2"},
-        **metrics,
+        **fields,
     )
     found = {"method.name": method, "train.learning_rate": 0.1} | settings
     return Run(f"{method}-{seed}", summary, found, {"chosen": scores, "original": scores} if rows else None)
@@ -71,11 +74,11 @@ def changed(run: Run, **fields: Any) -> Run:
 
 def test_one_seed_has_the_interval_over_test_rows_and_says_so() -> None:
     groups = grouped([made("lora_inc", 1), made("olora", 1, gain=5)])
-    text = "\n".join(compare.means(groups, "rouge_l", "chosen"))
+    text = "\n".join(comparison_tables.means(groups, "rouge_l", "chosen"))
     assert "nothing can be concluded" in text
     low, high = row_intervals(table(1, 0))[1]["rouge_l"]["AP"]
-    assert f"[{low:+.1f}, {high:+.1f}] *" in text
-    text = "\n".join(compare.differences(groups, "rouge_l", "chosen"))
+    assert f"[{low:+.1f}, {high:+.1f}]" in text
+    text = "\n".join(comparison_tables.differences(comparison_tables.every(groups), "rouge_l", "chosen"))
     assert "fewer than two seeds" in text
     assert "olora - lora_inc" in text
     assert "paired" not in text
@@ -86,8 +89,10 @@ def test_an_interval_without_width_is_said_to_be_no_certainty() -> None:
     for of in (run.rows or {}).values():
         of |= {task: np.zeros_like(scores) for task, scores in of.items()}
     run = changed(run, rouge_l=dict.fromkeys(NAMES, 0.0))
-    assert "which is not certainty" in "\n".join(compare.means(grouped([run]), "rouge_l", "chosen"))
-    assert "certainty" not in "\n".join(compare.means(grouped([made("lora_inc", 1)]), "rouge_l", "chosen"))
+    assert "which is not certainty" in "\n".join(comparison_tables.means(grouped([run]), "rouge_l", "chosen"))
+    assert "certainty" not in "\n".join(
+        comparison_tables.means(grouped([made("lora_inc", 1)]), "rouge_l", "chosen")
+    )
 
 
 def test_several_seeds_have_t_intervals_and_paired_tests() -> None:
@@ -100,14 +105,14 @@ def test_several_seeds_have_t_intervals_and_paired_tests() -> None:
         ("olora", [1, 2, 3]),
     ]
     values = [run.value("AP", "rouge_l", "chosen") for run in runs[:3]]
-    mean = groups[0].mean("AP", "rouge_l", "chosen")
+    mean = groups[0].over_seeds("AP", "rouge_l", "chosen")
     assert mean.value == pytest.approx(np.mean(values))
     assert mean.high - mean.value == pytest.approx(4.3027 * np.std(values, ddof=1) / 3**0.5, rel=1e-3)
     tests, notes = difference(groups[1], groups[0], ["AP", "BWT"], "rouge_l", "chosen")
     assert list(tests) == ["test rows", "3 seeds, paired"]
     assert tests["test rows"]["AP"].value == pytest.approx(5)
     assert not notes
-    assert "too few" in "\n".join(compare.means(groups, "rouge_l", "chosen"))
+    assert "too few" in "\n".join(comparison_tables.means(groups, "rouge_l", "chosen"))
 
 
 def test_other_seeds_are_compared_by_welchs_test_and_lost_rows_are_said_to_be_lost() -> None:
@@ -118,7 +123,7 @@ def test_other_seeds_are_compared_by_welchs_test_and_lost_rows_are_said_to_be_lo
     tests, notes = difference(groups[1], groups[0], ["AP"], "rouge_l", "chosen")
     assert not tests
     assert "row scores are missing" in notes[0]
-    assert "no interval" in "\n".join(compare.means(groups, "rouge_l", "chosen"))
+    assert "no interval" in "\n".join(comparison_tables.means(groups, "rouge_l", "chosen"))
 
 
 def test_runs_are_told_apart_by_what_differs_and_the_same_run_counts_once() -> None:
@@ -133,10 +138,10 @@ def test_runs_are_told_apart_by_what_differs_and_the_same_run_counts_once() -> N
         made("olora", 1, **big),
     ]
     assert [group.label for group in grouped(runs)] == ["lora_inc model.name=small", "olora model.name=big"]
-    assert "different" not in "\n".join(compare.means(grouped(runs), "rouge_l", "chosen"))
+    assert "different" not in "\n".join(comparison_tables.means(grouped(runs), "rouge_l", "chosen"))
     runs[0] = changed(runs[0], versions={"torch": "1"})
     assert "different library versions or devices" in "\n".join(
-        compare.means(grouped(runs), "rouge_l", "chosen")
+        comparison_tables.means(grouped(runs), "rouge_l", "chosen")
     )
     with pytest.raises(DataError, match="both lora_inc with seed 1, but differ"):
         grouped([made("lora_inc", 1), made("lora_inc", 1, gain=1)])
@@ -153,8 +158,8 @@ def test_runs_that_were_tested_on_other_rows_are_refused(field: str) -> None:
 def test_a_summary_that_does_not_say_what_was_tested_is_refused(field: str) -> None:
     content = made("olora", 1).summary.content()
     del content[field]
-    with pytest.raises(ArtifactError, match=f"^olora-1: metrics/cl.json: {field}: Field required$"):
-        Summary.parse(json.dumps(content), "olora-1: metrics/cl.json")
+    with pytest.raises(ArtifactError, match=f"^olora-1: metrics/details.json: {field}: Field required$"):
+        Summary.parse(json.dumps(content), "olora-1: metrics/details.json")
 
 
 @pytest.mark.parametrize("bad", [None, float("nan"), "50", True])
@@ -162,15 +167,15 @@ def test_fault_04_a_metric_that_is_no_number_is_named(bad: Any) -> None:
     content = made("lora_inc", 1).summary.content()
     content["rouge_l"]["AP"] = bad
     what = "NaN is not a finite number" if bad != bad else r"rouge_l.*\.AP: Input should be a valid number"
-    with pytest.raises(ArtifactError, match=rf"^lora_inc-1: metrics/cl\.json.*{what}"):
-        Summary.parse(json.dumps(content), "lora_inc-1: metrics/cl.json")
+    with pytest.raises(ArtifactError, match=rf"^lora_inc-1: metrics/details\.json.*{what}"):
+        Summary.parse(json.dumps(content), "lora_inc-1: metrics/details.json")
 
 
 def test_fault_04_a_metric_that_is_missing_is_named() -> None:
     run = changed(made("lora_inc", 1), rouge_l={"BWT": 1.0})
     assert run.value("BWT", "rouge_l", "chosen") == 1
     with pytest.raises(
-        DataError, match=r"lora_inc-1: metrics/cl\.json has no AP of rouge_l under the chosen"
+        DataError, match=r"lora_inc-1: metrics/details\.json has no AP of rouge_l under the chosen"
     ):
         run.value("AP", "rouge_l", "chosen")
     with pytest.raises(DataError, match=r"has no AP of bleu under the original prompt"):
@@ -242,21 +247,83 @@ def test_revisions_and_the_workspace_are_read(capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.usefixtures("repository")
+def test_a_file_of_results_is_the_run_that_it_was_made_of(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("first", "second"):
+        settings = yaml.safe_load(subprocess.check_output(["git", "show", f"{name}:params.yaml"]))
+        run = read_run(name)
+        lines = [
+            RowScores.of(stage, task, "chosen", dict(zip(METRICS, scores[number].tolist(), strict=True)))
+            for task, scores in (run.rows or {})["chosen"].items()
+            for number, stage in enumerate(["base", *ORDER])
+        ]
+        RunResults(settings=settings, summary=run.summary, rows=lines).write(Path(f"{name}.json"))
+        found = read_run(f"{name}.json")
+        assert (found.summary, found.settings) == (run.summary, run.settings)
+        assert found.rows
+        assert run.rows
+        np.testing.assert_allclose(found.rows["chosen"]["two"], run.rows["chosen"]["two"], atol=1e-4)
+    compare_runs("first.json", "second.json")
+    from_files = capsys.readouterr().out
+    compare_runs("first", "second")
+    assert from_files == capsys.readouterr().out
+    edited("first.json", {"format": 999})()
+    with pytest.raises(SystemExit, match=r"^error: first\.json is of format 999, .*written again with this"):
+        compare_runs("first.json")
+    with pytest.raises(SystemExit, match=r"^error: none\.json is missing"):
+        compare_runs("none.json")
+
+
+def test_only_the_differences_that_are_asked_for_are_shown() -> None:
+    groups = grouped([made(method, 1) for method in ("lora_inc", "olora", "replay")])
+    assert len(comparison_tables.every(groups)) == 3
+    pairs = comparison_tables.asked(groups, [["replay", "lora_inc"]])
+    text = "\n".join(comparison_tables.differences(pairs, "rouge_l", "chosen"))
+    assert "replay - lora_inc" in text
+    assert "olora" not in text
+    with pytest.raises(DataError, match="no run is of none; there are: lora_inc, olora, replay"):
+        comparison_tables.asked(groups, [["none", "lora_inc"]])
+
+
+def test_the_markdown_tables_have_a_line_a_method_and_the_differences_asked_for() -> None:
+    groups = grouped([made("lora_inc", 1), made("lora_inc", 2), made("olora", 1, 5)])
+    text = comparison_tables.markdown(
+        groups, comparison_tables.asked(groups, [["olora", "lora_inc"]]), "rouge_l", "chosen"
+    )
+    assert text[0] == "| method | seeds | AP | BWT | FWT | forgetting |"
+    assert [line.split(" | ")[:2] for line in text[2:4]] == [
+        ["| `lora_inc`", "1, 2"],
+        ["| `olora`", "1 (test rows)"],
+    ]
+    rows = groups[1].over_rows("rouge_l", "chosen")
+    assert rows
+    assert f"{rows['AP'].value:.1f} [{rows['AP'].low:.1f}, {rows['AP'].high:.1f}]" in text[3]
+    assert text[4] == ""
+    assert text[7].startswith("| `olora` - `lora_inc` | test rows | +")
+
+
+def test_probes_have_columns_of_their_own() -> None:
+    probed = {"sequence.probes": ["two"]}
+    pairs = [(made(method, 1, 0, True, **settings)) for method, settings in (("a", probed), ("b", {}))]
+    assert comparison_tables.names_of(grouped(pairs[:1]))[-2:] == ["unseen", "unseen_change"]
+    assert comparison_tables.names_of(grouped(pairs)) == list(comparison_tables.NAMES)
+
+
+@pytest.mark.usefixtures("repository")
 def test_a_run_that_cannot_be_read_ends_in_one_line_that_names_revision_file_and_field() -> None:
     with pytest.raises(SystemExit, match=r"^error: no-such-revision: params\.yaml cannot be read"):
         compare_runs("no-such-revision")
-    edited("metrics/cl.json", {"test_fingerprint": DROP})()
-    with pytest.raises(SystemExit, match=r"^error: metrics/cl\.json: test_fingerprint: .*dvc repro"):
+    edited("metrics/details.json", {"test_fingerprint": DROP})()
+    with pytest.raises(SystemExit, match=r"^error: metrics/details\.json: test_fingerprint: .*dvc repro"):
         compare_runs("workspace")
-    edited("metrics/cl.json", {"format": 999})()
+    edited("metrics/details.json", {"format": 999})()
     git("commit", "-qam", "by another version")
     git("tag", "third")
     with pytest.raises(
-        SystemExit, match=r"^error: third: metrics/cl\.json is of format 999, .*another version"
+        SystemExit, match=r"^error: third: metrics/details\.json is of format 999, .*another version"
     ):
         compare_runs("first", "third")
-    Path("metrics/cl.json").unlink()
-    with pytest.raises(SystemExit, match=r"^error: metrics/cl\.json is missing"):
+    Path("metrics/details.json").unlink()
+    with pytest.raises(SystemExit, match=r"^error: metrics/details\.json is missing"):
         compare_runs("workspace")
     edited("params.yaml", {"sequence": "none"})()
     with pytest.raises(SystemExit, match=r"^error: params\.yaml names no tasks under sequence"):

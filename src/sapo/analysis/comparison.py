@@ -1,6 +1,5 @@
-"""Runs of the pipeline at Git revisions and DVC experiments, grouped by method, for tools/compare.py."""
+"""Runs at Git revisions, of DVC experiments and in files of results, by method, for tools/compare.py."""
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +10,16 @@ import numpy as np
 from sapo.analysis.intervals import (
     Estimate,
     Table,
+    over_rows,
     over_seeds,
-    row_intervals,
     row_tables,
     rows_difference,
     seeds_difference,
 )
+from sapo.artifacts.results import RunResults
 from sapo.artifacts.run_record import EFFORT
 from sapo.artifacts.scores import Kind, RowScores, rows_path
-from sapo.artifacts.summary import SUMMARY, Summary
+from sapo.artifacts.summary import DETAILS, Summary
 from sapo.config import BASE
 from sapo.runtime.errors import ArtifactError, DataError
 from sapo.runtime.files import parse_yaml
@@ -30,12 +30,16 @@ ALIKE = {"seed", "launch", "concurrency", "url", "path", *EFFORT}
 
 @dataclass(frozen=True)
 class Run:
-    """One run: metrics/cl.json, its settings (dotted name -> value), prompt -> row scores if available."""
+    """One run. settings: dotted name -> value. rows: prompt -> row scores, where they could be had."""
 
     name: str
     summary: Summary
     settings: dict[str, Any]
     rows: dict[Kind, Table] | None
+
+    @property
+    def has_probes(self) -> bool:
+        return bool(self.settings.get("sequence.probes"))
 
     def value(self, name: str, metric: str, kind: Kind) -> float:
         """One continual-learning metric. Raises DataError when it is missing."""
@@ -43,16 +47,18 @@ class Run:
             return self.summary.values(metric, kind)[name]
         except KeyError:
             raise DataError(
-                f"{self.name}: {SUMMARY} has no {name} of {metric} under the {kind} prompt"
+                f"{self.name}: {DETAILS} has no {name} of {metric} under the {kind} prompt"
             ) from None
 
 
 def read_run(name: str) -> Run:
-    """The run at a Git revision or of a DVC experiment, or in the `workspace`.
+    """The run at a Git revision or of a DVC experiment, in the `workspace`, or in a file of results.
 
-    Row scores come from DVC's cache or remote; without them a run has its metrics alone. Raises DataError for
-    anything else.
+    The last is a name that ends in .json. Row scores at a revision come from DVC's cache or remote; without
+    them a run has its metrics alone. Raises DataError for anything else.
     """
+    if name.endswith(".json"):
+        return run_in_file(Path(name))
     try:
         return _run(name)
     except ArtifactError as error:
@@ -61,15 +67,32 @@ def read_run(name: str) -> Run:
         raise DataError(f"{error}; a commit does not change: run it again with this version") from None
 
 
+def run_in_file(path: Path) -> Run:
+    """The run whose results the file holds. Raises DataError for anything else."""
+    try:
+        results = RunResults.read(path)
+    except ArtifactError as error:  # no stage of the pipeline makes it anew
+        raise DataError(f"{error}; it has to be written again with this version") from None
+    order, evaluated = _tasks(results.settings, str(path))
+    rows = row_tables(results.rows, [BASE, *order], evaluated, str(path))
+    return Run(path.stem, results.summary, _settings(results.settings), rows)
+
+
+def _tasks(params: Any, where: str) -> tuple[list[str], list[str]]:
+    """The tasks in the order in which they were trained, and all that every stage answered."""
+    try:
+        order = list(params["sequence"]["tasks"].keys())
+        return order, [*order, *params["sequence"].get("probes", [])]
+    except (LookupError, TypeError, AttributeError):
+        raise DataError(f"{where} names no tasks under sequence") from None
+
+
 def _run(name: str) -> Run:
     where = "" if name == "workspace" else f"{name}: "
     params = parse_yaml(_read("params.yaml", name), f"{where}params.yaml")
-    try:
-        order = list(params["sequence"]["tasks"].keys())
-        path = rows_path(order[-1])
-    except (LookupError, TypeError, AttributeError):
-        raise DataError(f"{where}params.yaml names no tasks under sequence") from None
-    summary = Summary.parse(_read(str(SUMMARY), name), f"{where}{SUMMARY}")
+    order, evaluated = _tasks(params, f"{where}params.yaml")
+    path = rows_path(order[-1])
+    summary = Summary.parse(_read(str(DETAILS), name), f"{where}{DETAILS}")
     try:
         text = _read(str(path), name)
     except DataError:
@@ -78,7 +101,7 @@ def _run(name: str) -> Run:
         lines = [
             RowScores.parse(line, f"{where}{path}, line {n}") for n, line in enumerate(text.splitlines(), 1)
         ]
-        rows = row_tables(lines, [BASE, *order], order, f"{where}{path}")
+        rows = row_tables(lines, [BASE, *order], evaluated, f"{where}{path}")
     return Run(name, summary, _settings(params), rows)
 
 
@@ -116,16 +139,17 @@ class Group:
     label: str
     runs: dict[int, Run]
 
-    def mean(self, name: str, metric: str, kind: Kind) -> Estimate:
-        """Over seeds where there are several, else one run's value with its interval over rows, if any."""
-        values = [run.value(name, metric, kind) for run in self.runs.values()]
-        (first, *others) = self.runs.values()
-        if others or first.rows is None:
-            return over_seeds(values)
-        low, high = (
-            math.nan if end is None else end for end in row_intervals(first.rows[kind])[1][metric][name]
-        )
-        return Estimate(values[0], low, high)
+    def over_seeds(self, name: str, metric: str, kind: Kind) -> Estimate:
+        """The mean over the seeds, with an interval where there are several."""
+        return over_seeds([run.value(name, metric, kind) for run in self.runs.values()])
+
+    def over_rows(self, metric: str, kind: Kind) -> dict[str, Estimate] | None:
+        """Each continual-learning metric's mean over the seeds with its interval over test rows.
+
+        None where a run's row scores are missing.
+        """
+        tables = [run.rows[kind] for run in self.runs.values() if run.rows is not None]
+        return over_rows(tables)[metric] if len(tables) == len(self.runs) else None
 
 
 def grouped(runs: Sequence[Run]) -> list[Group]:

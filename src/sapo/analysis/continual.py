@@ -9,18 +9,21 @@ import numpy as np
 from sapo.runtime.errors import DataError
 
 NAMES = ("AP", "new_task", "BWT", "FWT", "BWT_final", "forgetting")
+OF_PROBES = ("unseen", "unseen_change")  # only where a sequence has probes
 
 
-def continual_metrics(zero_shot: Sequence[float], scores: Sequence[Sequence[float]]) -> dict[str, float]:
-    """AP, BWT, FWT and others from R[i][j], the score on task j after stage i (percent; N x N).
+def continual_metrics(
+    zero_shot: Sequence[float], scores: Sequence[Sequence[float]], probes: int = 0
+) -> dict[str, float]:
+    """AP, BWT, FWT and others from R[i][j], the score on task j after stage i (N x N).
 
-    zero_shot: R[0], the base model's scores. Raises DataError for a wrong shape or a score that is missing or
-    not finite.
+    zero_shot: R[0], the base model's scores. Each row ends with the scores on so many `probes`, tasks that
+    are never trained. Raises DataError for a wrong shape or a score that is missing or not finite.
     """
     n = len(scores)
-    if n == 0 or any(len(row) != n for row in [zero_shot, *scores]):
+    if n == 0 or any(len(row) != n + probes for row in [zero_shot, *scores]):
         raise DataError(
-            "expected a square matrix and one zero-shot score a task, "
+            f"expected a square matrix, {probes} probes and one zero-shot score for each, "
             f"found rows of {[len(row) for row in [zero_shot, *scores]]}"
         )
     if not all(
@@ -35,17 +38,23 @@ def continual_metrics(zero_shot: Sequence[float], scores: Sequence[Sequence[floa
 
 
 def transfer(scores: np.ndarray) -> dict[str, Any]:
-    """The continual-learning metrics of scores (N + 1, N, ...), the base model's first; each of shape (...).
+    """The continual-learning metrics of scores (N + 1, N + P, ...); each of shape (...).
+
+    The first row is the base model's; the last P columns are those of probes, tasks that are never trained.
 
     AP: mean of the last row. BWT: mean over stages i = 2..N of mean_{j<i}(R[i,j] - R[j,j]). FWT: mean over
     i = 1..N-1 of mean_{j>i}(R[i,j] - R[0,j]) (Shi et al. 2026, arXiv 2606.01967). BWT_final: BWT of the last
     row alone (Lopez-Paz and Ranzato 2017). forgetting: mean over j < N of max_{i<N} R[i,j] - R[N,j], i from j
-    on (Chaudhry et al. 2018). new_task: mean of R[j,j]. With one task nothing is transferred: 0.0.
+    on (Chaudhry et al. 2018). new_task: mean of R[j,j]. With one task nothing is transferred: 0.0. unseen:
+    mean of the last row over the probes; unseen_change: that minus the base model's. Without probes there is
+    neither.
     """
-    zero_shot, r = scores[0], scores[1:]
-    n = len(r)
+    n = len(scores) - 1
+    zero_shot, r, probes = scores[0, :n], scores[1:, :n], scores[:, n:]
     new = r[np.arange(n), np.arange(n)]
     metrics = {"AP": r[-1].mean(0), "new_task": new.mean(0)}
+    if probes.shape[1]:
+        metrics |= {"unseen": probes[-1].mean(0), "unseen_change": (probes[-1] - probes[0]).mean(0)}
     if n == 1:
         return metrics | {
             name: np.zeros_like(metrics["AP"]) for name in ("BWT", "FWT", "BWT_final", "forgetting")

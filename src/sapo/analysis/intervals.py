@@ -126,6 +126,23 @@ class Estimate:
     p: float = math.nan
 
 
+def over_rows(tables: Sequence[Table]) -> dict[str, dict[str, Estimate]]:
+    """metric -> continual-learning metric -> the mean over runs, with the interval over test rows.
+
+    The runs, one table each, were tested on the same rows: each draw takes the same ones of all of them.
+    """
+    rows = min(scores.shape[-1] for scores in tables[0].values())
+    observed = [transfer(_plain(table)) for table in tables]
+    drawn = [transfer(resampled_means(table)) for table in tables]
+    result: dict[str, dict[str, Estimate]] = {metric: {} for metric in METRICS}
+    for name in observed[0]:
+        values = np.mean([one[name] for one in observed], axis=0)[:, 0]
+        ends = interval(np.mean([one[name] for one in drawn], axis=0), rows)
+        for metric, value, (low, high) in zip(METRICS, values, ends, strict=True):
+            result[metric][name] = Estimate(float(value), float(low), float(high))
+    return result
+
+
 def over_seeds(values: Sequence[float]) -> Estimate:
     """The mean over seeds with Student's t interval, and p of the hypothesis that it is 0.
 

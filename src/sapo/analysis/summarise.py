@@ -13,22 +13,24 @@ from sapo.runtime.errors import OtherRunError
 
 
 def summarise(
-    stages: Sequence[StageScores], order: Sequence[str], kind: Kind, table: Table, where: str
+    stages: Sequence[StageScores], evaluated: Sequence[str], kind: Kind, table: Table, where: str
 ) -> tuple[dict[str, Numbers], np.ndarray]:
     """The continual-learning metrics and their intervals, as a summary's fields; each score's interval.
 
-    The intervals of scores have the shape (stages, tasks, metrics, 2). table: the row scores, which must have
-    the stages' means; where: their file. A missing score is an OtherRunError that names it.
+    The intervals of scores have the shape (stages, tasks, metrics, 2). evaluated: the trained tasks in their
+    order, then the probes. table: the row scores, which must have the stages' means; where: their file. A
+    missing score is an OtherRunError that names it.
     """
     try:
         matrices = {
-            metric: [[one.under(kind)[task][metric] for task in order] for one in stages]
+            metric: [[one.under(kind)[task][metric] for task in evaluated] for one in stages]
             for metric in METRICS
         }
     except KeyError as error:
         raise OtherRunError(f"the scores under the {kind} prompt lack {error}") from error
+    probes = len(evaluated) - (len(stages) - 1)
     values = {
-        metric: {name: round(value, 4) for name, value in continual_metrics(zero, matrix).items()}
+        metric: {name: round(value, 4) for name, value in continual_metrics(zero, matrix, probes).items()}
         for metric, (zero, *matrix) in matrices.items()
     }
     check_means(table, stages, kind, where)

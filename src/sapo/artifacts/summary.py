@@ -1,7 +1,11 @@
-"""metrics/cl.json: the continual-learning metrics of a run with their intervals, and what was run on what."""
+"""The continual-learning metrics of a run with their intervals, and what was run on what.
+
+metrics/details.json has all of them; metrics/cl.json, which DVC shows, the headline alone.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, ClassVar
 
 from pydantic import ConfigDict
 
@@ -10,7 +14,10 @@ from sapo.artifacts.schema import Artifact, Part
 from sapo.artifacts.scores import Kind
 from sapo.runtime.outputs import write_json
 
-SUMMARY = Path("metrics/cl.json")
+DETAILS, HEADLINE = Path("metrics/details.json"), Path("metrics/cl.json")
+# AP, BWT ... of ROUGE-L, which the paper reports; also the order of columns
+HEADLINE_METRIC = "rouge_l"
+HEADLINE_NAMES = ("AP", "BWT", "FWT", "forgetting", "new_task", "unseen", "unseen_change")
 INTERVAL = "_interval"  # ends the name of a metric's intervals
 
 # AP, BWT ... -> percent, or both ends of an interval (null where nothing can be said)
@@ -32,6 +39,7 @@ def metric_fields(values: Mapping[str, Numbers], intervals: Mapping[str, Numbers
 class Summary(Artifact):
     """METRIC and METRIC_interval, under the chosen prompts, stand beside these fields."""
 
+    FORMAT: ClassVar[int] = 2
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Numbers]
     method: str
@@ -82,5 +90,14 @@ class Summary(Artifact):
     def _numbers(self, name: str, kind: Kind) -> Numbers:
         return (self if kind == "chosen" else self.original_prompt).__pydantic_extra__[name]
 
+    def headline(self) -> dict[str, Any]:
+        """The metrics that DVC lists side by side, to 0.01 percent: as few as fit a line."""
+        values = self.values(HEADLINE_METRIC, "chosen")
+        intervals = self.intervals(HEADLINE_METRIC, "chosen")
+        names = [name for name in HEADLINE_NAMES if name in values]
+        ends = {name: [end and round(end, 2) for end in intervals[name]] for name in names}
+        return {name: round(values[name], 2) for name in names} | {"interval": ends}
+
     def write(self) -> None:
-        write_json(SUMMARY, self.content())
+        write_json(DETAILS, self.content())
+        write_json(HEADLINE, self.headline())

@@ -39,20 +39,20 @@ def _catalog_names() -> set[str]:
 def _embedded(sequence: "Sequence", data: "Data") -> Iterator[Task]:
     from sapo.data.embedded import load_embedded_task
 
-    for name in sequence.order:
+    for name in sequence.evaluated:
         yield load_embedded_task(name, data.train_rows, data.test_rows, data.max_words, data.seed)
 
 
 def _catalog(sequence: "Sequence", data: "Data") -> Iterator[Task]:
     from sapo.data.catalog_tasks import load_catalog_tasks
 
-    return load_catalog_tasks(sequence.order, data.url, (data.train_rows, data.test_rows))
+    return load_catalog_tasks(sequence.evaluated, data.url, (data.train_rows, data.test_rows))
 
 
 def _folder(sequence: "Sequence", data: "Data") -> Iterator[Task]:
     from sapo.data.folder import load_folder_tasks
 
-    return load_folder_tasks(sequence.order, sequence.path, (data.train_rows, data.test_rows), data.seed)
+    return load_folder_tasks(sequence.evaluated, sequence.path, (data.train_rows, data.test_rows), data.seed)
 
 
 SOURCES = {

@@ -71,6 +71,23 @@ def test_sequence_metrics_match_the_shared_worked_values(case: dict[str, Any] | 
 
 
 @untimed
+@given(sequence=sequences(), probes=st.integers(1, 3), data=st.data())
+def test_probes_have_a_level_and_a_change_and_leave_all_else_alone(
+    sequence: tuple[list[float], list[list[float]]], probes: int, data: st.DataObject
+) -> None:
+    zero_shot, matrix = sequence
+    columns = st.lists(scores, min_size=probes, max_size=probes)
+    base, *_, last = unseen = [data.draw(columns) for _ in [zero_shot, *matrix]]
+    rows = [row + more for row, more in zip([zero_shot, *matrix], unseen, strict=True)]
+    result = continual_metrics(rows[0], rows[1:], probes)
+    assert result.pop("unseen") == pytest.approx(sum(last) / probes)
+    assert result.pop("unseen_change") == pytest.approx((sum(last) - sum(base)) / probes, abs=1e-9)
+    assert result == continual_metrics(zero_shot, matrix)
+    with pytest.raises(DataError, match="square matrix, 0 probes"):
+        continual_metrics(rows[0], rows[1:])
+
+
+@untimed
 @given(score=scores, n=sizes)
 def test_a_model_that_never_changes_transfers_and_forgets_nothing(score: float, n: int) -> None:
     result = continual_metrics([score] * n, [[score] * n] * n)

@@ -20,6 +20,7 @@ from sapo.analysis.intervals import (
     check_means,
     holm,
     interval,
+    over_rows,
     over_seeds,
     resampled_means,
     row_intervals,
@@ -153,6 +154,21 @@ def test_a_difference_is_that_of_the_metrics_and_turns_its_sign(seed: int) -> No
             assert back[metric][name].low == pytest.approx(-estimate.high)
             assert back[metric][name].p == pytest.approx(estimate.p)
             assert 0 < estimate.p <= 1
+
+
+def test_runs_are_pooled_over_the_same_draws_of_rows() -> None:
+    tables = [table(seed) for seed in (1, 2, 3)]
+    alone = over_rows(tables[:1])
+    for metric, intervals in row_intervals(tables[0])[1].items():
+        for name, (low, high) in intervals.items():
+            assert (alone[metric][name].low, alone[metric][name].high) == pytest.approx((low, high), abs=1e-4)
+    pooled, each = over_rows(tables), [over_rows([one]) for one in tables]
+    for metric, names in pooled.items():
+        for name, estimate in names.items():
+            assert estimate.value == pytest.approx(np.mean([one[metric][name].value for one in each]))
+            assert estimate.low < estimate.value < estimate.high
+    again, first = over_rows([tables[0]] * 3)["rouge_l"]["AP"], alone["rouge_l"]["AP"]
+    assert (again.low, again.high) == pytest.approx((first.low, first.high))
 
 
 def test_the_permutation_test_is_scipys_and_finds_what_is_there() -> None:

@@ -1,0 +1,134 @@
+"""Runs side by side as tables: means with intervals, and differences with tests."""
+
+from collections.abc import Sequence
+from itertools import combinations
+
+from sapo.analysis.comparison import Group, difference
+from sapo.analysis.continual import OF_PROBES
+from sapo.analysis.intervals import ALONE, Estimate, holm
+from sapo.artifacts.scores import Kind
+from sapo.runtime.errors import DataError
+
+NAMES = ("AP", "BWT", "FWT", "forgetting")
+FEW = 5  # seeds below which a t interval hangs on the assumption that scores are normally distributed
+Pair = tuple[Group, Group]  # the first minus the second
+
+
+def every(groups: Sequence[Group]) -> list[Pair]:
+    """Each pair of methods once, the later minus the earlier."""
+    return [(a, b) for b, a in combinations(groups, 2)]
+
+
+def asked(groups: Sequence[Group], labels: Sequence[Sequence[str]]) -> list[Pair]:
+    """The pairs of these labels. Raises DataError for one that no group has."""
+    found = {group.label: group for group in groups}
+    if odd := sorted({label for pair in labels for label in pair} - found.keys()):
+        raise DataError(f"--difference: no run is of {', '.join(odd)}; there are: {', '.join(found)}")
+    return [(found[a], found[b]) for a, b in labels]
+
+
+def names_of(groups: Sequence[Group]) -> list[str]:
+    """The columns: what is unseen too, where the sequence has probes."""
+    probed = all(run.has_probes for group in groups for run in group.runs.values())
+    return [*NAMES, *(OF_PROBES if probed else ())]
+
+
+def means(groups: Sequence[Group], metric: str, kind: Kind) -> list[str]:
+    """Two lines a method: its mean with the interval over test rows, and over seeds."""
+    names = names_of(groups)
+    table, shown = [["", "seeds", "interval over", *names]], list[Estimate]()
+    for group in groups:
+        about = [group.label, ",".join(map(str, sorted(group.runs)))]
+        by_rows = group.over_rows(metric, kind)
+        if by_rows is not None:
+            shown += (found := [by_rows[name] for name in names])
+            table.append([*about, "test rows", *map(_shown, found)])
+        if by_rows is None or len(group.runs) > 1:
+            shown += (found := [group.over_seeds(name, metric, kind) for name in names])
+            table.append([*about, "seeds", *map(_shown, found)])
+    lines = [f"{metric}, {kind} prompt, percent, mean over seeds and 95 % interval", *_aligned(table)]
+    if any(one.low == one.high for one in shown):
+        lines.append(f"{ALONE}.")
+    lines.append("test rows: bootstrap, for these trainings. seeds: Student's t.")
+    sizes = {len(group.runs) for group in groups}
+    if 1 in sizes:
+        lines.append("one seed: nothing can be concluded about other seeds.")
+    if any(1 < size < FEW for size in sizes):
+        lines.append(
+            f"fewer than {FEW} seeds: too few to see whether scores are normally distributed, as t assumes."
+        )
+    made = {
+        str([run.summary.versions, run.summary.device]) for group in groups for run in group.runs.values()
+    }
+    if len(made) > 1:
+        lines.append(
+            "the runs were made with different library versions or devices: "
+            "part of a difference may be theirs."
+        )
+    return lines
+
+
+def differences(pairs: Sequence[Pair], metric: str, kind: Kind) -> list[str]:
+    """A line for each pair of methods, continual-learning metric and test; p corrected for all of them."""
+    rows: list[tuple[list[str], Estimate]] = []
+    notes: list[str] = []
+    for a, b in pairs:
+        # A difference in what is unseen is one in its change too: the base model is the same
+        names = [name for name in names_of([a, b]) if name != "unseen_change"]
+        tests, why_not = difference(a, b, names, metric, kind)
+        rows += [([f"{a.label} - {b.label}", name, how], tests[how][name]) for name in names for how in tests]
+        notes += why_not
+    if not pairs:
+        return ["one method: nothing to compare."]
+    corrected = holm([estimate.p for _, estimate in rows])
+    table = [["difference", "", "over", "", "p", "p (Holm)"]]
+    for (cells, estimate), p in zip(rows, corrected, strict=True):
+        table.append([*cells, _shown(estimate), _p(estimate.p), _p(p)])
+    lines = [*_aligned(table), *dict.fromkeys(notes)]
+    if any("row scores are missing" in note for note in notes):
+        lines.append("`dvc pull` fetches the row scores of a run that was pushed; else run it again.")
+    lines.append(f"Holm: corrected for the {sum(e.p == e.p for _, e in rows)} tests of this table.")
+    return lines
+
+
+def markdown(groups: Sequence[Group], pairs: Sequence[Pair], metric: str, kind: Kind) -> list[str]:
+    """The means and differences as two tables, a line a method or pair: over seeds where there are several.
+
+    Else over the test rows, which is said.
+    """
+    names = names_of(groups)
+    head = ["method", "seeds", *(name.replace("_", " ") for name in names)]
+    lines = [head, ["---"] * len(head)]
+    for group in groups:
+        alone = len(group.runs) == 1 and group.over_rows(metric, kind)
+        found = alone or {name: group.over_seeds(name, metric, kind) for name in names}
+        seeds = ", ".join(map(str, sorted(group.runs))) + (" (test rows)" if alone else "")
+        lines.append([f"`{group.label}`", seeds, *(_shown(found[name], sign=False) for name in names)])
+    columns = [name for name in names if name != "unseen_change"]
+    head = ["difference", "over", *(name.replace("_", " ") for name in columns)]
+    changes = [head, ["---"] * len(head)]
+    for a, b in pairs:
+        tests, _ = difference(a, b, columns, metric, kind)
+        for how, found in tests.items():
+            cells = [_shown(found[name]) for name in columns]
+            changes.append([f"`{a.label}` - `{b.label}`", how, *cells])
+    return [f"| {' | '.join(line)} |" if line else "" for line in [*lines, [], *changes]]
+
+
+def _shown(estimate: Estimate, sign: bool = True) -> str:
+    form = "+.1f" if sign else ".1f"
+    if estimate.low != estimate.low:
+        return f"{estimate.value:{form}} [no interval]"
+    return f"{estimate.value:{form}} [{estimate.low:{form}}, {estimate.high:{form}}]"
+
+
+def _p(p: float) -> str:
+    return "-" if p != p else "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _aligned(table: list[list[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in table
+    ]
