@@ -89,7 +89,8 @@ def clone(folder: Path, setting: str) -> Path:
         (folder / "conf/sequence/small.yaml").write_text(text)
     overrides = ["sequence=small", *SMALL] if tasks else []
     compose_and_dump(str(folder / "params.yaml"), str(folder / "conf"), None, "config", "", overrides)
-    (folder / "metrics/cl.json").unlink()
+    for name in ("cl.json", "details.json"):
+        (folder / "metrics" / name).unlink(missing_ok=True)
     return folder
 
 

@@ -26,7 +26,7 @@ def project(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def test_one_run_leaves_every_output(project: Path) -> None:
-    metrics = read(project / "metrics/cl.json")
+    metrics = read(project / "metrics/details.json")
     assert (metrics["method"], metrics["model"], metrics["sequence"]) == (
         "lora_inc_sapo",
         "tiny_llama",

@@ -12,6 +12,7 @@ from laboratory import REPOSITORY, commit, experiment, new_project, read, run, s
 
 TABLE = "# Lab\n\n<!-- results -->\n| old |\n<!-- /results -->\nEnd\n"
 METHODS = ["lora_inc", "lora_inc_sapo", "olora", "olora_sapo"]
+FEWER = {"MORE_SEEDS = 2": "MORE_SEEDS = 1", 'ONCE = ("joint", "seq_lora", "replay")': 'ONCE = ("replay",)'}
 
 
 def settle(project: Path) -> None:
@@ -28,6 +29,12 @@ def settle(project: Path) -> None:
         if field:
             content[section][field] = yaml.safe_load(value)
     recipe.write_text("# @package _global_\n" + yaml.safe_dump(content, sort_keys=False))
+    tool = project / "tools/publish.py"
+    text = tool.read_text()
+    for most, fewer in FEWER.items():
+        assert most in text
+        text = text.replace(most, fewer)
+    tool.write_text(text)
 
 
 @pytest.fixture(scope="module")
@@ -54,15 +61,27 @@ def fresh(project: Path, folder: Path) -> Path:
 def test_a_fresh_clone_has_every_method_without_training(published: Path, tmp_path: Path) -> None:
     assert not (published / "published/stale").exists()
     text = (published / "README.md").read_text()
-    assert re.findall(r"^\| `(\w+)`", text, re.MULTILINE) == METHODS
-    assert read(published / "metrics/cl.json")["method"] == "lora_inc_sapo"
+    found = re.findall(r"^\| `(\w+)` \| (.*?) \|", text, re.MULTILINE)
+    assert found == [*((method, "1, 2") for method in METHODS), ("replay", "1 (test rows)")]
+    assert re.findall(r"^\| `(\w+)` - `(\w+)` \| 2 seeds", text, re.MULTILINE) == [
+        ("lora_inc_sapo", "lora_inc"),
+        ("olora_sapo", "olora"),
+    ]
+    assert read(published / "metrics/details.json")["method"] == "lora_inc_sapo"
+    assert {path.stem for path in (published / "results").iterdir()} == {
+        *(f"{method}-{seed}" for method in METHODS for seed in (1, 2)),
+        "replay-1",
+    }
+    assert not (published / ".publish").exists()
     clone = fresh(published, tmp_path / "clone")
     run(clone, "dvc", "pull", "--allow-missing")
     assert stages_run(run(clone, "dvc", "repro")) == {"prepare", "base_model"}
     for method in METHODS:
         output = run(clone, "dvc", "exp", "run", "--pull", "-S", f"method={method}")
         assert stages_run(output) <= {"report"}  # whose own files are in Git, not in the store
-        assert read(clone / "metrics/cl.json")["method"] == method
+        details = read(clone / "metrics/details.json")
+        assert details["method"] == method
+        assert details == read(clone / f"results/{method}-1.json")["summary"]
 
 
 @pytest.mark.long
@@ -116,7 +135,7 @@ def test_everything_that_is_published_can_be_pulled() -> None:
     own = {"data/tasks", "models/base"}
     store = REPOSITORY / "published/files/md5"
     kept = [out for stage in lock.values() for out in stage["outs"] if out["path"] not in own]
-    cached = [out for out in kept if not out["path"].endswith((".csv", ".png", "cl.json"))]
+    cached = [out for out in kept if not out["path"].endswith((".csv", ".png", "cl.json", "details.json"))]
     assert len(cached) > 20
     for out in cached:
         blob = store / out["md5"][:2] / out["md5"][2:]
@@ -124,6 +143,17 @@ def test_everything_that_is_published_can_be_pulled() -> None:
         if out["md5"].endswith(".dir"):
             for file in read_list(blob):
                 assert (store / file["md5"][:2] / file["md5"][2:]).is_file(), (out["path"], file["relpath"])
+
+
+def test_the_readmes_tables_are_those_of_the_published_runs() -> None:
+    sys.path.insert(0, str(REPOSITORY / "tools"))
+    from publish import DIFFERENCES, END, START
+
+    files = sorted(str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "results").glob("*.json"))
+    pairs = [part for pair in DIFFERENCES for part in ("--difference", *pair)]
+    printed = run(REPOSITORY, sys.executable, "tools/compare.py", *files, "--md", *pairs)
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    assert text.partition(START)[2].partition(END)[0] == printed
 
 
 def read_list(path: Path) -> list[dict[str, str]]:

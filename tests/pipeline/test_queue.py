@@ -57,7 +57,7 @@ def test_one_fails_the_others_finish_and_its_finished_stages_come_back(
     assert work_off(lab, 1200) == {"broken": "Failed"} | dict.fromkeys(names, "Success")
     for method, name in zip(methods, names, strict=True):
         run(lab, "dvc", "exp", "apply", name)
-        assert read(lab / "metrics/cl.json")["method"] == method
+        assert read(lab / "metrics/details.json")["method"] == method
 
     log = run(lab, "dvc", "queue", "logs", "broken")
     assert "lower train.learning_rate" in log
@@ -76,7 +76,7 @@ def test_one_fails_the_others_finish_and_its_finished_stages_come_back(
     assert not again & finished
     run(lab, "dvc", "exp", "apply", "mended")
     assert read(lab / "models/reuters_r8/lineage.json")["method"]["name"] == "olora_sapo"
-    assert stages or read(lab / "metrics/cl.json")["method"] == "olora_sapo"
+    assert stages or read(lab / "metrics/details.json")["method"] == "olora_sapo"
 
 
 @pytest.mark.long

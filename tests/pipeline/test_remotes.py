@@ -90,7 +90,7 @@ def test_a_colleague_pulls_results_and_experiments(
     lab, hub = shared
     colleague = clone(server, hub, tmp_path / "colleague")
     run(colleague, "dvc", "pull")
-    assert read(colleague / "metrics/cl.json")["method"] == "olora"
+    assert read(colleague / "metrics/details.json")["method"] == "olora"
     pulled = contents(colleague, *KEPT)
     assert {place for place in KEPT if any(path.startswith(place) for path in pulled)} == set(KEPT)
     assert "in sync" in run(colleague, "dvc", "status", "-c")
@@ -99,7 +99,7 @@ def test_a_colleague_pulls_results_and_experiments(
     run(colleague, "dvc", "exp", "pull", "origin", "sapo")
     run(colleague, "dvc", "exp", "apply", "sapo")
     assert read(colleague / "metrics/cl.json") == read(lab / "metrics/cl.json")
-    assert read(lab / "metrics/cl.json")["method"] == "lora_inc_sapo"
+    assert read(lab / "metrics/details.json")["method"] == "lora_inc_sapo"
     assert contents(colleague, *KEPT) == contents(lab, *KEPT) != pulled
 
 
