@@ -2,10 +2,10 @@
 
     python benchmarks/selection_cost.py
 
-Timed are the scoring of --score-rows rows under --candidates instructions and --steps optimiser steps, on rows
-of the task. A stage scores 21 candidates on 250 rows (`selection.rows`) and trains on 1000 rows x 10 epochs
-(`data.train_rows`, `train.epochs`), 64 rows a step, as recipe `superni` says. How many of the row evaluations
-`bounded` and `race` need was counted by search.py; it is read from its result file.
+Timed are the scoring of --score-rows rows under --candidates instructions, and --steps optimiser steps, on
+rows of the task. A stage scores 21 candidates on 250 rows (`selection.rows`) and trains on 1000 rows x 10
+epochs (`data.train_rows`, `train.epochs`), 64 rows a step, as recipe `superni` says. How many of the row
+evaluations `bounded` and `race` need was counted by search.py; it is read from its result file.
 """
 
 import statistics
