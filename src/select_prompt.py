@@ -11,7 +11,7 @@ from sapo.config import BASE, Params, load_params
 from sapo.runtime.command import run
 from sapo.runtime.imports import quick_imports
 from sapo.runtime.processes import is_main
-from sapo.selection.selectors import SELECTORS
+from sapo.selection.selectors import FIXED, SELECTORS, fixed_candidate
 
 
 def select(task: str) -> None:
@@ -20,9 +20,12 @@ def select(task: str) -> None:
     before = params.sequence.before(task)
     about = load_task(task)
     texts = read_candidates(about)
-    selector = SELECTORS.get(params.method.selector)
+    method = params.method
+    selector = SELECTORS.get(method.selector)
     search = "exhaustive" if selector and selector.every_loss else params.selection.search
     chosen, record = 0, None
+    if method.selector == FIXED:
+        chosen, texts = fixed_candidate(task, texts, method.candidate, (method.texts or {}).get(task))
     candidates = unmeasured(texts)
     if selector and len(texts) > 1:
         best, candidates, record = measure_all(params, about, before, texts, search)
@@ -31,7 +34,7 @@ def select(task: str) -> None:
         ChosenPrompt(
             task=task,
             after=before[-1] if before else BASE,
-            selector=params.method.selector,
+            selector=method.selector,
             search=search,
             rows=min(params.selection.rows, len(about.train)),
             chosen=chosen,

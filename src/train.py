@@ -1,17 +1,17 @@
-"""train TASK: train a new LoRA on top of the earlier ones -> models/TASK/ and plots/train/TASK/.
+"""train TASK: train a LoRA for the task -> models/TASK/ and plots/train/TASK/.
 
-models/TASK/ is one stock PEFT adapter.
+models/TASK/ is one stock PEFT adapter. The LoRA is a new one on top of those of earlier tasks, unless
+method.adapter says otherwise.
 """
 
 from pathlib import Path
 
 from sapo.artifacts.base_model import read_base
 from sapo.artifacts.chosen_prompt import prompt_sha256, read_prompt
-from sapo.artifacts.lineage import BaseOfAdapter, Learned, Lineage, model_folder, weights_path
+from sapo.artifacts.lineage import BaseOfAdapter, Learned, Lineage, earlier_rows, model_folder, weights_path
 from sapo.artifacts.provenance import write_provenance
 from sapo.artifacts.run_record import TrainingRecord, training_record
 from sapo.artifacts.task import load_task
-from sapo.artifacts.versions import versions
 from sapo.config import BASE, Params, load_params
 from sapo.runtime.command import run
 from sapo.runtime.files import sha256_file, sha256_json
@@ -21,7 +21,7 @@ from sapo.runtime.processes import is_main, process_count
 
 
 def train(task: str) -> None:
-    """Train a new LoRA for the task on top of those of earlier tasks."""
+    """Train the task, and write the adapter of all tasks up to it."""
     with quick_imports():
         from sapo.lora.current import current_adapter, current_model
         from sapo.lora.stack import check_continues, save_adapter, stack
@@ -32,34 +32,41 @@ def train(task: str) -> None:
         from sapo.training.checkpoints import forget_checkpoints
         from sapo.training.curves import write_curves
         from sapo.training.loop import train_task
-        from sapo.training.new_lora import new_lora
+        from sapo.training.new_lora import new_lora, start_from
+        from sapo.training.rows import training_rows
 
     params = load_params(launched=True)
     before = params.sequence.before(task)
     after = before[-1] if before else BASE
     seed = params.seed + len(before)  # another start and row order for each task
-    about, base = load_task(task), read_base()
+    about, base, kind = load_task(task), read_base(), params.method.adapter
     chosen = read_prompt(about, after)
     prompt = chosen.text
 
     previous = current_adapter(before)
     if previous:
-        check_continues(previous, params.lora, params.model.target_modules, model_folder(after))
+        check_continues(previous, kind, params.lora, params.model.target_modules, model_folder(after))
+    learned = previous.lineage.tasks if previous else []
+    earlier = earlier_rows(params.method, learned)
+    encoder = PromptEncoder(load_tokenizer(), params.prompt.max_tokens, params.model.template_options)
+    rows = training_rows(encoder, about, prompt, learned, earlier, params.seed)
+
+    below = previous if kind == "stacked" else None  # frozen and active
     model = new_lora(
-        current_model(params, previous, params.train.dtype), params.lora, params.model.target_modules, seed
+        current_model(params, below, params.train.dtype), params.lora, params.model.target_modules, seed
     )
+    if previous and kind == "single":
+        start_from(model, previous)
     if params.launch.shard:
         shard(model)
-    encoder = PromptEncoder(load_tokenizer(), params.prompt.max_tokens, params.model.template_options)
-    rows = encoder.encode(prompt.instruction, prompt.suffix, prompt.language, about.train, answers=True)
 
-    start = weights_path(after) if previous else None
     record = training_record(
         params,
         base.fingerprint,
-        start,
+        weights_path(after) if previous else None,
         task,
         prompt,
+        earlier=earlier,
         selector=chosen.selector,
         template=encoder.template_sha256,
         device=device().type,
@@ -72,37 +79,25 @@ def train(task: str) -> None:
         seed=seed,
         pad=encoder.end_of_turn,
         checkpoints=checkpoints,
-        earlier_a=previous.a if previous else {},
+        earlier_a=below.a if below else {},
         orthogonal_weight=params.orthogonal_weight,
     )
     if not is_main():
         return
 
-    learned = Learned(
+    now = Learned(
         task=task,
         prompt=prompt,
         original=chosen.original,
         selector=chosen.selector,
         selection=prompt_sha256(task),
-        rows=len(rows),
+        rows=len(about.train),
         run=record,
         history=trained.history,
     )
-    lineage = Lineage(
-        base=BaseOfAdapter(name=base.name, id=base.id, revision=base.revision, fingerprint=base.fingerprint),
-        seed=params.seed,
-        method=params.method,
-        lora=params.lora,
-        train=params.train,
-        prompt=params.prompt,
-        sequence=params.sequence.name,
-        template_options=params.model.template_options,
-        dtype=params.model.dtype,
-        versions=versions(),
-        tasks=[*(previous.lineage.tasks if previous else []), learned],
-    )
+    lineage = Lineage.of(params, BaseOfAdapter.of(base), [*learned, now])
     with output_folder(model_folder(task)) as folder:
-        tensors = stack(previous, trained.state)
+        tensors = stack(below, trained.state)
         save_adapter(folder, tensors, params.model.target_modules, lineage, model_card(lineage))
         write_curves(task, trained.history)  # when nothing can be wrong with the adapter any more
     write_provenance("train", task, params, rows=len(rows), steps=len(trained.history))

@@ -13,7 +13,15 @@ import yaml
 from laboratory import REPOSITORY
 from sapo.analysis.answer_metrics import METRICS
 from sapo.artifacts.chosen_prompt import Candidate, ChosenPrompt, prompt_sha256, unmeasured
-from sapo.artifacts.lineage import BaseOfAdapter, Learned, Lineage, Step, model_folder, weights_path
+from sapo.artifacts.lineage import (
+    BaseOfAdapter,
+    Learned,
+    Lineage,
+    Step,
+    earlier_rows,
+    model_folder,
+    weights_path,
+)
 from sapo.artifacts.provenance import FOLDER, Code, StageProvenance, host
 from sapo.artifacts.run_record import PromptText, answers_record, selection_record, training_record
 from sapo.artifacts.scores import RowScores, StageScores, TaskScores, write_scores
@@ -23,7 +31,7 @@ from sapo.config import BASE, Params
 from sapo.runtime.files import sha256_file
 from sapo.runtime.outputs import write_json
 
-TEST_ROWS = 20
+TRAIN_ROWS, TEST_ROWS = 10, 20
 LOSSES = (2.5, 1.25, 3.0)  # of each task's candidates, the original first; one more in every later task
 FINGERPRINT = "f1"  # of the base model
 TEMPLATE = "7" * 64  # sha256 of what a chat template puts around a text
@@ -120,18 +128,21 @@ def write_provenance_by_hand(
 
 
 def run_by_hand(
-    order: Sequence[str], rouge_l: Sequence[Sequence[float]], losses: Sequence[float] | None = LOSSES
+    order: Sequence[str],
+    rouge_l: Sequence[Sequence[float]],
+    losses: Sequence[float] | None = LOSSES,
+    **method: Any,
 ) -> ByHand:
     """A run over these tasks. rouge_l: a row a stage, the base model first; a column a task.
 
-    Under the original prompt every score of a trained model is 1 lower. The second candidate is chosen;
-    without losses there is only the original.
+    method: fields of the method that differ from those of lora_inc_sapo. Under the original prompt every
+    score of a trained model is 1 lower. The second candidate is chosen; without losses there is only the
+    original.
     """
     params = settings(order)
     if losses is None:
-        method = {"name": "lora_inc_sapo", "selector": "original", "paraphrases": False}
-        method |= {"orthogonal_weight": 0.0}
-        params = Params.model_validate(params.model_dump() | {"method": method})
+        method |= {"selector": "original", "paraphrases": False}
+    params = params.model_copy(update={"method": params.method.model_copy(update=method)})
     write_tasks(order)
     own = {task: PromptText(instruction=f"Say {task}.", suffix="Answer:", language="en") for task in order}
     asked, learned, prompts = dict(own), list[Learned](), dict[str, ChosenPrompt]()
@@ -149,13 +160,14 @@ def run_by_hand(
                 original=own[task].instruction,
                 selector=selector,
                 selection=prompt_sha256(task),
-                rows=24,
+                rows=TRAIN_ROWS,
                 run=training_record(
                     params,
                     FINGERPRINT,
                     start,
                     task,
                     asked[task],
+                    earlier=earlier_rows(params.method, learned),
                     selector=selector,
                     template=TEMPLATE,
                     device="cpu",
@@ -173,7 +185,9 @@ def write_tasks(order: Sequence[str]) -> None:
     for name in order:
         rows = [Example(f"{name} {number}", "yes") for number in range(TEST_ROWS)]
         (TASKS / name).mkdir(parents=True, exist_ok=True)
-        save_task(TASKS / name, Task(name, f"Say {name}.", "Answer:", [], "en", None, {}, rows[:3], rows))
+        save_task(
+            TASKS / name, Task(name, f"Say {name}.", "Answer:", [], "en", None, {}, rows[:TRAIN_ROWS], rows)
+        )
 
 
 def answered(
@@ -236,16 +250,5 @@ def chosen_by_hand(
 
 
 def lineage_by_hand(params: Params, learned: Sequence[Learned]) -> Lineage:
-    return Lineage(
-        base=BaseOfAdapter(name=params.model.name, id="maker/model", revision=None, fingerprint=FINGERPRINT),
-        seed=params.seed,
-        method=params.method,
-        lora=params.lora,
-        train=params.train,
-        prompt=params.prompt,
-        sequence=params.sequence.name,
-        template_options=params.model.template_options,
-        dtype=params.model.dtype,
-        versions=versions(),
-        tasks=list(learned),
-    )
+    base = BaseOfAdapter(name=params.model.name, id="maker/model", revision=None, fingerprint=FINGERPRINT)
+    return Lineage.of(params, base, learned)

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from laboratory import REPOSITORY
 from sapo.artifacts.base_model import read_base
-from sapo.artifacts.lineage import BaseOfAdapter, Learned, Lineage
+from sapo.artifacts.lineage import BaseOfAdapter, Learned, Lineage, MethodOfAdapter
 from sapo.artifacts.run_record import PromptText, TrainingRecord, TrainingSettings, reading
 from sapo.artifacts.versions import versions
 from sapo.config import Lora, load_params
@@ -28,6 +28,8 @@ def lineage_of(base: Path, lora: Lora, instructions: Sequence[str] = ("Judge it.
     settings = TrainingSettings(
         **dict(reading(params, "3" * 64)),
         selector="original",
+        adapter="stacked",
+        replay=0.0,
         orthogonal_weight=0.0,
         lora=lora.model_dump(),
         train={},
@@ -38,9 +40,10 @@ def lineage_of(base: Path, lora: Lora, instructions: Sequence[str] = ("Judge it.
         prompt = PromptText(instruction=instruction, suffix=SUFFIX, language="en")
         run = TrainingRecord(
             base=about.fingerprint,
-            started_from="0" * 64 if number else None,
+            previous="0" * 64 if number else None,
             train="1" * 64,
             prompt=prompt.sha256,
+            earlier=[],
             seed=number,
             settings=settings,
             versions=versions(),
@@ -59,9 +62,9 @@ def lineage_of(base: Path, lora: Lora, instructions: Sequence[str] = ("Judge it.
             )
         )
     return Lineage(
-        base=BaseOfAdapter(**about.model_dump(include=set(BaseOfAdapter.model_fields))),
+        base=BaseOfAdapter.of(about),
         seed=0,
-        method=params.method,
+        method=MethodOfAdapter.of(params.method),
         lora=lora,
         train=params.train,
         prompt=params.prompt,

@@ -11,8 +11,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     ValidationError,
     field_validator,
@@ -23,19 +21,14 @@ from sapo.data.sources import SOURCES
 from sapo.runtime.errors import DataError
 from sapo.runtime.files import no_text, read_yaml, unexpanded
 from sapo.runtime.processes import check_launch
-from sapo.selection.selectors import ORIGINAL, SELECTORS
+from sapo.settings.method import Method as Method
+from sapo.settings.section import SAFE_NAME, Name
+from sapo.settings.section import Section as Section
 
 BASE = "base"  # the stage before the first task: the base model
-SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-Name = Annotated[str, Field(pattern=f"^{SAFE_NAME.pattern}$")]  # it becomes part of paths and of titles
 Positive = Annotated[int, Field(ge=1, lt=2**31)]
 
-
 LocalPath = Annotated[str, AfterValidator(unexpanded)]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class After(Section):
@@ -146,28 +139,6 @@ class Data(Section):
 class Prompt(Section):
     # Template, instruction, text and suffix; a longer text is cut
     max_tokens: Annotated[int, Field(ge=16, lt=2**31)]
-
-
-class Method(Section):
-    name: Name
-    selector: str  # which candidate a task is trained with: `original`, or a name of sapo.selection.selectors
-    paraphrases: bool  # whether candidates beside the original are collected
-    orthogonal_weight: Annotated[float, Field(ge=0)]  # O-LoRA's lambda; 0: no such term
-
-    @field_validator("selector")
-    @classmethod
-    def _known(cls, selector: str) -> str:
-        if selector not in (known := [ORIGINAL, *SELECTORS]):
-            raise ValueError(f"{selector!r} is none of {', '.join(known)}")
-        return selector
-
-    @model_validator(mode="after")
-    def _paraphrases_serve_a_selector(self) -> "Method":
-        if self.paraphrases == (self.selector == ORIGINAL):
-            raise ValueError(
-                "paraphrases must be true for every selector but 'original', and false for that one"
-            )
-        return self
 
 
 class WheelMember(Section):
@@ -291,6 +262,11 @@ class Params(Section):
     train: Train
     evaluate: Evaluate
     launch: Launch
+
+    @model_validator(mode="after")
+    def _prompts_can_be_had(self) -> "Params":
+        self.method.check_tasks(self.sequence.order, self.paraphrase.count)
+        return self
 
     @property
     def orthogonal_weight(self) -> float:

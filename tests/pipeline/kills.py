@@ -78,7 +78,7 @@ def environment() -> dict[str, str]:
     }
 
 
-def clone(folder: Path, setting: str) -> Path:
+def clone(folder: Path, setting: str, method: str) -> Path:
     """A clone of the last commit with the setting's params.yaml, without outputs and without a DVC cache."""
     subprocess.run(["git", "clone", "--quiet", str(REPOSITORY), str(folder)], check=True)
     if tasks := TASKS.get(setting):
@@ -87,7 +87,7 @@ def clone(folder: Path, setting: str) -> Path:
         )
         text = f"name: small\nsource: embedded\npath: src/sapo/data/tasks\ntasks:\n{chain}last: {tasks[-1]}\n"
         (folder / "conf/sequence/small.yaml").write_text(text)
-    overrides = ["sequence=small", *SMALL] if tasks else []
+    overrides = [f"method={method}", *(["sequence=small", *SMALL] if tasks else [])]
     compose_and_dump(str(folder / "params.yaml"), str(folder / "conf"), None, "config", "", overrides)
     for name in ("cl.json", "details.json"):
         (folder / "metrics" / name).unlink(missing_ok=True)
@@ -288,16 +288,23 @@ def compare(reference: Path, folder: Path, record: Record) -> None:
         record.left.append("stages that another `dvc repro` runs again")
 
 
-def experiment(work: Path, setting: str, kills: int, seed: int, fresh_cache: bool = False) -> Record:
+def experiment(
+    work: Path,
+    setting: str,
+    kills: int,
+    seed: int,
+    fresh_cache: bool = False,
+    method: str = "lora_inc_sapo",
+) -> Record:
     """The whole experiment in the folder `work`; `fresh_cache`: disturbed downloads and conversions too."""
-    reference = clone(work / "reference", setting)
+    reference = clone(work / "reference", setting, method)
     timeline = undisturbed(reference)
     print(f"undisturbed: {sum(timeline.values()):.0f} s, {len(timeline) - 1} stages", flush=True)
     if fresh_cache:
         os.environ["SAPO_CACHE"] = str(work / "cache")
     record, wanted = Record(), points(timeline, kills, seed)
     while True:
-        folder = clone(work / f"pass{record.passes}", setting)
+        folder = clone(work / f"pass{record.passes}", setting, method)
         wanted = disturbed(folder, wanted, list(timeline), record)
         compare(reference, folder, record)
         if not wanted:
@@ -322,6 +329,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--setting", choices=[*TASKS, "default"], default="tiny")
+    parser.add_argument("--method", default="lora_inc_sapo", help="a file of conf/method/")
     parser.add_argument("--kills", type=int, default=20, help="beside the one that is aimed at a checkpoint")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, help="write the summary here as JSON")
@@ -332,7 +340,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as work:
-        record = experiment(Path(work), options.setting, options.kills, options.seed, options.fresh_cache)
+        record = experiment(
+            Path(work), options.setting, options.kills, options.seed, options.fresh_cache, options.method
+        )
     result = {"setting": options.setting, "seed": options.seed} | summary(record)
     print(
         f"kills: {len(record.kills)}, by kind {result['kills_by_kind']}, by stage {result['kills_by_stage']}"

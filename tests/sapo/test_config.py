@@ -15,6 +15,7 @@ from sapo.data.sources import SOURCES
 from sapo.runtime.errors import DataError
 
 CONF = REPOSITORY / "conf"
+FIXED: dict[str, Any] = yaml.safe_load((CONF / "method/fixed.yaml").read_text(encoding="utf-8"))
 COMMITTED: dict[str, Any] = yaml.safe_load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))
 
 
@@ -291,6 +292,9 @@ def test_an_unknown_key_is_named(changed: Callable[..., Path], name: str) -> Non
         ("paraphrase.concurrency", 2.0),
         ("sequence.path", None),
         ("method.paraphrases", "true"),
+        ("method.replay", None),
+        ("method.candidate", 1.0),
+        ("method.texts", "Judge it."),
         ("method.name", 7),
         ("model.target_modules", "q_proj"),
         ("model.wheel.sha256", "abc"),
@@ -321,6 +325,10 @@ def test_a_value_of_the_wrong_type_is_named(changed: Callable[..., Path], name: 
         ("selection.batch_tokens", 0),
         ("method.selector", "lowest"),
         ("method.orthogonal_weight", -0.1),
+        ("method.replay", -0.1),
+        ("method.replay", 1.1),
+        ("method.adapter", "merged"),
+        ("method.candidate", -1),
         ("model.dtype", "int8"),
         ("model.source", "web"),
         ("model.target_modules", []),
@@ -391,8 +399,54 @@ def test_a_sequence_that_is_no_chain_of_known_tasks_is_refused(
 def test_paraphrases_that_no_selector_reads_or_a_selector_without_them_are_refused(
     changed: Callable[..., Path], selector: str, paraphrases: bool
 ) -> None:
-    method = {"name": "mine", "selector": selector, "paraphrases": paraphrases, "orthogonal_weight": 0.0}
+    method = COMMITTED["method"] | {"selector": selector, "paraphrases": paraphrases}
     refused(changed("method", method), "method", "paraphrases")
+
+
+ALL = dict.fromkeys(COMMITTED["sequence"]["tasks"], "Judge it.")
+LAST = COMMITTED["paraphrase"]["count"]
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"candidate": None}, "selector 'fixed' needs candidate, or texts for all tasks"),
+        ({"candidate": LAST + 1}, f"method.candidate is {LAST + 1}, but the last candidate is number {LAST}"),
+        ({"candidate": 1, "paraphrases": False}, "candidate 1 is a paraphrase"),
+        ({"candidate": None, "texts": {"xsum": "Judge it."}}, "'xsum' is not a task of the sequence"),
+        ({"candidate": None, "texts": {"reuters_r8": "Judge it."}}, "no text for election_tweets, and"),
+        ({"texts": {"reuters_r8": " \n"}}, "the text for reuters_r8 is empty"),
+        ({"texts": {"reuters_r8": ""}}, "the text for reuters_r8 is empty"),
+        ({"selector": "sapo"}, "candidate and texts belong to selector 'fixed'"),
+        ({"selector": "sapo", "candidate": None, "texts": ALL}, "candidate and texts belong to selector"),
+        ({"adapter": "joint", "replay": 0.1}, "replay must be 0 with adapter 'joint'"),
+        ({"adapter": "joint", "orthogonal_weight": 0.5}, "orthogonal_weight must be 0 with adapter 'joint'"),
+        (
+            {"adapter": "single", "orthogonal_weight": 0.5},
+            "orthogonal_weight must be 0 with adapter 'single'",
+        ),
+    ],
+)
+def test_a_method_whose_parts_do_not_fit_is_refused(
+    changed: Callable[..., Path], change: dict[str, Any], named: str
+) -> None:
+    refused(changed("method", FIXED | change), named)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"candidate": LAST},
+        {"paraphrases": False},
+        {"candidate": None, "texts": ALL, "paraphrases": False},
+        {"candidate": LAST + 1, "texts": ALL},
+        {"adapter": "single", "replay": 1},
+        {"replay": 0.1, "orthogonal_weight": 0.5},
+    ],
+)
+def test_a_method_whose_parts_fit_can_be_used(changed: Callable[..., Path], change: dict[str, Any]) -> None:
+    method = load_params(changed("method", FIXED | change)).method
+    assert method.model_dump() == FIXED | change
 
 
 @pytest.mark.parametrize(

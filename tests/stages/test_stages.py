@@ -13,6 +13,7 @@ import torch
 import yaml
 from dvc.utils.hydra import compose_and_dump
 from peft import PeftModel
+from safetensors.torch import load_file, save_file
 
 import base_model
 import evaluate
@@ -25,12 +26,15 @@ from laboratory import REPOSITORY
 from sapo.artifacts.base_model import BASE_FOLDER, read_base
 from sapo.artifacts.candidates import Candidates, candidates_path
 from sapo.artifacts.chosen_prompt import Candidate, ChosenPrompt, prompt_path, prompt_sha256
-from sapo.artifacts.lineage import model_folder, read_lineage
+from sapo.artifacts.lineage import model_folder, read_lineage, weights_path
+from sapo.artifacts.provenance import FOLDER, StageProvenance
 from sapo.artifacts.summary import DETAILS, Summary
 from sapo.artifacts.task import read_about
+from sapo.config import load_params
 from sapo.lora.current import apply_update
 from sapo.lora.stack import load_adapter
 from sapo.models.load import load_model, load_tokenizer
+from sapo.runtime.files import read_json, sha256_file
 
 CONF = REPOSITORY / "conf"
 METHODS = ["lora_inc", "lora_inc_sapo", "olora", "olora_sapo"]
@@ -165,7 +169,11 @@ def test_every_stage_of_every_method_runs_on_both_architectures(
             assert_unmeasured(prompt)
     assert read_about("stance").language == "zh"
 
-    # fault 01: what was trained, what stock PEFT loads and what is scored are one model, after three tasks
+    assert_scored_as_stock_peft()
+
+
+def assert_scored_as_stock_peft() -> None:
+    """Fault 01: what stock PEFT loads and what is scored are one model, after three tasks."""
     tokenizer, ids = load_tokenizer(), torch.tensor([[1, 70, 80, 90, 100]])
     assert tokenizer.chat_template
     scored = load_model(BASE_FOLDER, "float32")
@@ -175,6 +183,116 @@ def test_every_stage_of_every_method_runs_on_both_architectures(
     with torch.no_grad():
         torch.testing.assert_close(scored(ids).logits, stock(input_ids=ids).logits, atol=1e-4, rtol=0)
         assert (scored(ids).logits - base(ids).logits).abs().max() > 1e-3
+
+
+def results() -> dict[str, bytes]:
+    """Weights, predictions and scores: what a method does, whatever it is called."""
+    places = ("models/*/adapter_*", "data/predictions/**/*.jsonl", "metrics/scores/*", "metrics/rows/*")
+    return {str(path): path.read_bytes() for place in places for path in sorted(Path().glob(place))}
+
+
+def weights(task: str) -> bytes:
+    return weights_path(task).read_bytes()
+
+
+@pytest.mark.parametrize("method", [["fixed"], ["replay", "method.replay=0.0"]], ids=lambda m: m[0])
+def test_a_method_that_changes_nothing_gives_the_same_bytes_under_its_own_name(
+    project: Path, method: list[str]
+) -> None:
+    run_all(project, "tiny_llama", "lora_inc")
+    before = results()
+    assert len(before) > 20
+    assert run_all(project, "tiny_llama", *method).method == method[0]
+    assert results() == before
+    folder = model_folder("Code-150")
+    assert read_lineage(folder).method.name == method[0]
+    assert f"method `{method[0]}`" in (folder / "README.md").read_text()
+    for script in ("select", "train"):
+        kept = StageProvenance.read(FOLDER / f"{script}-stance.json")
+        assert kept.params["method"]["name"] == method[0]
+
+
+def test_a_fixed_candidate_or_a_text_of_ones_own_is_trained_and_nothing_is_measured(project: Path) -> None:
+    run_all(project, "tiny_llama", "fixed", "method.candidate=2", "method.texts={Code-150: Write it.}")
+    for task, text, listed in (
+        ("colours", PARAPHRASES["colours"][1], 3),
+        ("stance", PARAPHRASES["stance"][1], 3),
+        ("Code-150", "Write it.", 2),
+    ):
+        prompt = chosen(task)
+        assert (prompt.instruction, prompt.candidates[prompt.chosen].instruction) == (text, text)
+        assert (prompt.run, len(prompt.candidates)) == (None, listed)
+        assert {(one.loss, one.rows, one.place) for one in prompt.candidates} == {(None, 0, None)}
+    asked = read_lineage(model_folder("Code-150")).asked()
+    assert [prompt.instruction for prompt in asked.values()] == [
+        chosen(t).instruction for t in NAMES.values()
+    ]
+
+
+def test_joint_trains_one_lora_from_the_base_model_on_all_rows(project: Path) -> None:
+    run_all(project, "tiny_llama", "lora_inc")
+    alone = weights("colours")
+    run_all(project, "tiny_llama", "joint")
+    assert weights("colours") == alone
+    with_all = weights("stance")
+    # Another adapter before it with the same record: nothing of its weights is used
+    other = {name: tensor + 1 for name, tensor in load_file(weights_path("colours")).items()}
+    save_file(other, weights_path("colours"), metadata={"format": "pt"})
+    train.train("stance")
+    assert weights("stance") == with_all
+    assert_one_lora([[], [6], [6, 6]])
+
+
+def test_seq_lora_trains_one_lora_on(project: Path) -> None:
+    run_all(project, "tiny_llama", "lora_inc")
+    alone = weights("colours")
+    run_all(project, "tiny_llama", "seq_lora")
+    assert weights("colours") == alone
+    assert_one_lora([[], [], []])
+    settings = Path("params.yaml").read_text()
+    Path("params.yaml").write_text(settings.replace("learning_rate: 0.01", "learning_rate: 1.0e-12"))
+    train.train("stance")
+    before, after = (load_file(weights_path(task)) for task in ("colours", "stance"))
+    for name, tensor in before.items():  # a training that hardly moves leaves what it started from
+        torch.testing.assert_close(after[name], tensor, rtol=0, atol=1e-9)
+
+
+def assert_one_lora(earlier: list[list[int]]) -> None:
+    """After each task the adapter is one LoRA, as stock PEFT loads it; so many earlier rows were read."""
+    params, lineage = load_params(), read_lineage(model_folder("Code-150"), list(NAMES.values()))
+    assert [[one.rows for one in entry.run.earlier] for entry in lineage.tasks] == earlier
+    assert [entry.rows for entry in lineage.tasks] == [6, 6, 6]
+    for task in NAMES.values():
+        config = read_json(model_folder(task) / "adapter_config.json")
+        assert (config["r"], config["lora_alpha"]) == (params.lora.r, params.lora.alpha)
+    assert "It holds one LoRA of rank" in (model_folder("Code-150") / "README.md").read_text()
+    assert_scored_as_stock_peft()
+
+
+@pytest.mark.parametrize(
+    ("method", "change"),
+    [
+        ("lora_inc_sapo", "adapter=joint"),
+        ("lora_inc_sapo", "adapter=single"),
+        ("olora_sapo", "replay=0.4"),
+    ],
+)
+def test_adapters_and_replay_work_with_sapo(project: Path, method: str, change: str) -> None:
+    run_all(project, "tiny_llama", method, f"method.{change}")
+    for number, task in enumerate(("colours", "stance")):
+        prompt = chosen(task)
+        losses = [candidate.loss for candidate in prompt.candidates]
+        assert losses[prompt.chosen] == min(losses)
+        assert prompt.run
+        before = list(NAMES.values())[number - 1]
+        assert prompt.run.adapter == (sha256_file(weights_path(before)) if number else None)
+    entries = read_lineage(model_folder("Code-150")).tasks
+    for earlier in entries[2].run.earlier:
+        entry = next(entry for entry in entries if entry.task == earlier.task)
+        assert earlier.prompt == entry.prompt.sha256 == chosen(earlier.task).text.sha256
+        assert earlier.rows == (3 if "replay" in change else 6)
+    assert len(entries[2].run.earlier) == (0 if "single" in change else 2)
+    assert_scored_as_stock_peft()
 
 
 @pytest.mark.parametrize("method", ["olora", "lora_inc_sapo"])

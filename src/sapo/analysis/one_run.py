@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sapo.artifacts.chosen_prompt import ChosenPrompt
-from sapo.artifacts.lineage import Learned, Lineage
+from sapo.artifacts.lineage import Learned, Lineage, earlier_rows
 from sapo.artifacts.run_record import PromptText, Reading
 from sapo.artifacts.scores import StageScores
 from sapo.config import Params
@@ -30,7 +30,7 @@ def check_one_run(
     first, start = stages[0].run.model_dump(), learned[0].run.model_dump()
     reading = {field: first["settings"][field] for field in Reading.model_fields}
     for number, stage in enumerate(stages):  # stage i: the model after i tasks; task i started from it
-        answered = learned[number].run.started_from if number < len(learned) else adapter
+        answered = learned[number].run.previous if number < len(learned) else adapter
         asked = {entry.task: {"prompt": _asked(entry, place < number)} for place, entry in enumerate(learned)}
         name, record = f"{where}, stage {stage.stage}", stage.run.model_dump()
         _expect(record, {"adapter": answered, "tasks": asked}, name, "that of the models")
@@ -38,18 +38,21 @@ def check_one_run(
         _expect(
             record, first | {"adapter": answered, "tasks": tasks}, name, f"that of stage {stages[0].stage}"
         )
-    for entry in learned:
+    for number, entry in enumerate(learned):
         name, record = f"the lineage of {entry.task}", entry.run.model_dump()
-        own = {field: record[field] for field in ("started_from", "train", "prompt")}
+        own = {field: record[field] for field in ("previous", "train", "prompt", "earlier")}
         _expect(record, start | own, name, f"that of {learned[0].task}")
+        again = [rows.model_dump() for rows in earlier_rows(lineage.method, learned[:number])]
+        _expect(record, {"earlier": again}, name, "that of the tasks before it")
+        _expect(record, {"settings": _method(lineage)}, name, "that of the method")
         _expect(record, {"base": first["base"], "settings": reading}, name, f"that of the scores in {where}")
         if measured := prompts[entry.task].run:  # none where no candidate was measured
-            same = {field: record[field] for field in ("base", "train")} | {"adapter": entry.run.started_from}
+            same = {field: record[field] for field in ("base", "train")} | {"adapter": entry.run.previous}
             candidates = f"the candidates of {entry.task}"
             _expect(measured.model_dump(), same | {"settings": reading}, candidates, "that of its training")
     _expect(
         start,
-        {"started_from": None},
+        {"previous": None},
         f"the lineage of {learned[0].task}",
         "null, although no task was trained before",
     )
@@ -67,6 +70,11 @@ def check_params(params: Params, lineage: Lineage) -> None:
             raise OtherRunError(
                 f"params.yaml has {field} {value}, but the models were trained with {trained[field]}"
             )
+
+
+def _method(lineage: Lineage) -> Fields:
+    """What the settings of each training say of the method."""
+    return lineage.method.model_dump(include={"adapter", "replay"})
 
 
 def _asked(entry: Learned, trained: bool) -> str:

@@ -1,14 +1,21 @@
 """models/TASK/lineage.json: how an adapter came to be, setting by setting and task by task."""
 
 from collections.abc import Sequence
+from fractions import Fraction
+from math import ceil
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
-from sapo.artifacts.run_record import PromptText, TrainingRecord
+from sapo.artifacts.run_record import EarlierRows, PromptText, TrainingRecord
 from sapo.artifacts.schema import Artifact, Part
-from sapo.config import Lora, Method, Prompt, Train
+from sapo.artifacts.versions import versions
+from sapo.config import Lora, Method, Params, Prompt, Train
 from sapo.runtime.errors import OtherRunError
 from sapo.runtime.outputs import write_json
+from sapo.settings.method import AdapterKind
+
+if TYPE_CHECKING:
+    from sapo.artifacts.base_model import BaseModelAbout
 
 LINEAGE, WEIGHTS = "lineage.json", "adapter_model.safetensors"  # the latter is PEFT's name
 
@@ -18,6 +25,23 @@ class BaseOfAdapter(Part):
     id: str
     revision: str | None
     fingerprint: str
+
+    @classmethod
+    def of(cls, about: "BaseModelAbout") -> Self:
+        return cls(**about.model_dump(include=set(cls.model_fields)))
+
+
+class MethodOfAdapter(Part):
+    """What of a method decides how an adapter is trained; each task's prompt stands in its own entry."""
+
+    name: str
+    adapter: AdapterKind
+    replay: float
+    orthogonal_weight: float
+
+    @classmethod
+    def of(cls, method: Method) -> Self:
+        return cls(**method.model_dump(include=set(cls.model_fields)))
 
 
 class Step(Part):
@@ -31,7 +55,10 @@ class Step(Part):
 
 
 class Learned(Part):
-    """One task of an adapter. original: its own instruction. selection: sha256 of its data/prompts file."""
+    """One task of an adapter. original: its own instruction. selection: sha256 of its data/prompts file.
+
+    rows, run, history: of the training at the task's own stage. rows: the task's own.
+    """
 
     task: str
     prompt: PromptText
@@ -44,10 +71,10 @@ class Learned(Part):
 
 
 class Lineage(Artifact):
-    FORMAT: ClassVar[int] = 2
+    FORMAT: ClassVar[int] = 3
     base: BaseOfAdapter
     seed: int
-    method: Method
+    method: MethodOfAdapter
     lora: Lora
     train: Train
     prompt: Prompt
@@ -57,6 +84,23 @@ class Lineage(Artifact):
     versions: dict[str, str]
     tasks: list[Learned]
 
+    @classmethod
+    def of(cls, params: Params, base: BaseOfAdapter, tasks: Sequence[Learned]) -> Self:
+        """The lineage of an adapter made with these settings."""
+        return cls(
+            base=base,
+            seed=params.seed,
+            method=MethodOfAdapter.of(params.method),
+            lora=params.lora,
+            train=params.train,
+            prompt=params.prompt,
+            sequence=params.sequence.name,
+            template_options=params.model.template_options,
+            dtype=params.model.dtype,
+            versions=versions(),
+            tasks=list(tasks),
+        )
+
     def write(self, folder: Path) -> None:
         write_json(folder / LINEAGE, self.content())
 
@@ -64,9 +108,28 @@ class Lineage(Artifact):
     def learned(self) -> list[str]:
         return [entry.task for entry in self.tasks]
 
+    @property
+    def blocks(self) -> int:
+        """How many LoRAs lie behind one another in the adapter: its rank is so many times lora.r."""
+        return len(self.tasks) if self.method.adapter == "stacked" else 1
+
     def asked(self) -> dict[str, PromptText]:
         """Task -> the prompt that it was trained with."""
         return {entry.task: entry.prompt for entry in self.tasks}
+
+
+def earlier_rows(method: Method | MethodOfAdapter, learned: Sequence[Learned]) -> list[EarlierRows]:
+    """What a training after the tasks `learned` reads again: of each task's rows a share, rounded up.
+
+    All of them with adapter `joint`, else the share that `replay` names.
+    """
+    # Of the number as it is written: 0.07 of 100 rows are 7, whatever the nearest binary number says
+    share = Fraction(1) if method.adapter == "joint" else Fraction(repr(method.replay))
+    return [
+        EarlierRows(task=one.task, rows=ceil(share * one.rows), train=one.run.train, prompt=one.run.prompt)
+        for one in learned
+        if share
+    ]
 
 
 def model_folder(stage: str) -> Path:

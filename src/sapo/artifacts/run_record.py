@@ -3,7 +3,7 @@
 Equal runs give equal records, and nothing in them names a machine or a time.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from sapo.artifacts.task import about_path, read_about, split_path
 from sapo.artifacts.versions import versions
 from sapo.config import Params, Prompt
 from sapo.runtime.files import sha256_file, sha256_json
+from sapo.settings.method import AdapterKind
 
 # These change memory and time; of a result at most the last digits, with dropout too (sapo.training.dropout)
 EFFORT = {"batch_tokens", "checkpoints", "gradient_checkpointing"}
@@ -61,6 +62,8 @@ class SelectionSettings(Reading):
 
 class TrainingSettings(Reading):
     selector: str
+    adapter: AdapterKind
+    replay: float
     orthogonal_weight: float
     lora: Settings
     train: Settings
@@ -103,13 +106,26 @@ class SelectionRecord(Part):
     device: str
 
 
-class TrainingRecord(Part):
-    """What decides one task's training. started_from: sha256 of the weights that it started from, if any."""
+class EarlierRows(Part):
+    """Rows of an earlier task that a later training reads again. rows: how many of the file."""
 
-    base: str
-    started_from: str | None
+    task: str
+    rows: int
     train: str  # sha256 of train.jsonl
     prompt: str  # that of the PromptText
+
+
+class TrainingRecord(Part):
+    """What decides one task's training.
+
+    previous: sha256 of the weights of the stage before, if any. What became of them says settings.adapter.
+    """
+
+    base: str
+    previous: str | None
+    train: str  # sha256 of train.jsonl
+    prompt: str  # that of the PromptText
+    earlier: list[EarlierRows]
     seed: int
     settings: TrainingSettings
     versions: dict[str, str]
@@ -157,16 +173,18 @@ def selection_record(
 def training_record(
     params: Params,
     base: str,
-    start: Path | None,
+    previous: Path | None,
     task: str,
     prompt: PromptText,
     *,
+    earlier: Sequence[EarlierRows] = (),
     selector: str,
     template: str,
     device: str,
 ) -> TrainingRecord:
-    """The record of `task`'s training. base: model fingerprint. start: file of earlier weights, if any.
+    """The record of `task`'s training. base: model fingerprint.
 
+    previous: file of the weights of the stage before, if any. earlier: what it reads of earlier tasks.
     orthogonal_weight: of an optimiser step. Of the settings of `train` those that decide, as they are used.
     """
     train = params.train.model_dump(exclude=EFFORT | {"orthogonal_repeats"})
@@ -176,6 +194,8 @@ def training_record(
     settings = TrainingSettings(
         **dict(reading(params, template)),
         selector=selector,
+        adapter=params.method.adapter,
+        replay=params.method.replay,
         orthogonal_weight=params.orthogonal_weight,
         lora=params.lora.model_dump(),
         train=train,
@@ -183,9 +203,10 @@ def training_record(
     )
     return TrainingRecord(
         base=base,
-        started_from=_sha256(start),
+        previous=_sha256(previous),
         train=sha256_file(split_path(task, "train")),
         prompt=prompt.sha256,
+        earlier=list(earlier),
         seed=params.seed,
         settings=settings,
         versions=versions(),

@@ -1,7 +1,8 @@
 """The LoRA stack: one new LoRA a task, all kept in ONE standard PEFT adapter of rank t * r after t tasks.
 
 The blocks lie behind one another in A (rows) and B (columns), so B @ A is the sum over the tasks' updates;
-alpha grows with the rank, so the scaling alpha / r never changes.
+alpha grows with the rank, so the scaling alpha / r never changes. With method.adapter `joint` or `single`
+the stack is of one LoRA.
 """
 
 import math
@@ -21,6 +22,7 @@ from sapo.config import Lora
 from sapo.runtime.errors import ArtifactError, DataError, OtherRunError
 from sapo.runtime.files import read_json
 from sapo.runtime.outputs import write_json
+from sapo.settings.method import AdapterKind
 
 CONFIG = "adapter_config.json"  # PEFT's name
 OUTER = "base_model.model."  # what PEFT puts before the name of an adapted module
@@ -100,17 +102,22 @@ def _check_tensors(
             raise ArtifactError(f"{path}: {name} holds NaN or infinity")
 
 
-def check_continues(adapter: Adapter, lora: Lora, target_modules: Sequence[str], folder: Path) -> None:
-    """Refuse (OtherRunError) to stack a LoRA of these settings on an adapter of others.
+def check_continues(
+    adapter: Adapter, kind: AdapterKind, lora: Lora, target_modules: Sequence[str], folder: Path
+) -> None:
+    """Refuse (OtherRunError) to go on from an adapter of another kind or of other settings.
 
-    One rank and one scaling hold for all tasks.
+    One kind, one rank of a LoRA and one scaling hold for all tasks.
     """
-    rank = adapter.rank / len(adapter.lineage.tasks)
+    made = adapter.lineage.method.adapter
+    if made != kind:
+        raise OtherRunError(f"{folder} was made with method.adapter = {made}, which {kind} cannot continue")
+    rank = adapter.rank / adapter.lineage.blocks
     if (rank, adapter.scaling) != (lora.r, lora.alpha / lora.r) or sorted(adapter.target_modules) != sorted(
         target_modules
     ):
         raise OtherRunError(
-            f"{folder} has rank {rank:g} a task, scaling {adapter.scaling:g} and "
+            f"{folder} has rank {rank:g} a LoRA, scaling {adapter.scaling:g} and "
             f"modules {sorted(adapter.target_modules)}, "
             f"which lora.r = {lora.r}, lora.alpha = {lora.alpha} and "
             f"model.target_modules = {sorted(target_modules)} cannot continue"
@@ -136,13 +143,13 @@ def stack(previous: Adapter | None, new: Mapping[str, Tensor]) -> dict[str, Tens
 def save_adapter(
     folder: Path, tensors: Mapping[str, Tensor], target_modules: Sequence[str], lineage: Lineage, card: str
 ) -> None:
-    """Write a stock PEFT adapter of the lineage's stacked tasks, the lineage and the model card.
+    """Write a stock PEFT adapter of the lineage's LoRAs, the lineage and the model card.
 
     Raises DataError when a weight is not finite in the dtype it is saved in.
     """
     from peft import LoraConfig
 
-    lora, learned = lineage.lora, len(lineage.tasks)
+    lora, blocks = lineage.lora, lineage.blocks
     saved = {key: tensor.to(getattr(torch, lora.save_dtype)).contiguous() for key, tensor in tensors.items()}
     for key, tensor in saved.items():
         if not torch.isfinite(tensor).all():
@@ -150,8 +157,8 @@ def save_adapter(
                 f"{key} is not finite as {lora.save_dtype}: training diverged (lower train.learning_rate)"
             )
     config = LoraConfig(
-        r=lora.r * learned,
-        lora_alpha=lora.alpha * learned,
+        r=lora.r * blocks,
+        lora_alpha=lora.alpha * blocks,
         lora_dropout=lora.dropout,
         target_modules=sorted(target_modules),
         task_type="CAUSAL_LM",

@@ -4,6 +4,8 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from sapo.runtime.errors import DataError
+
 # Each candidate's loss, the best one's number, the seed -> a number
 Choose = Callable[[Sequence[float], int, int], int]
 
@@ -39,4 +41,26 @@ SELECTORS = {
     "highest_loss": Selector(highest_loss, every_loss=True),
     "random": Selector(any_candidate, every_loss=True),
 }
-ORIGINAL = "original"  # no selector: nothing is collected and nothing measured
+# No selectors: nothing is measured
+ORIGINAL = "original"  # and nothing collected
+FIXED = "fixed"  # a candidate by its number, or a text of one's own
+
+
+def fixed_candidate(
+    task: str, texts: Sequence[str], candidate: int | None, own: str | None
+) -> tuple[int, list[str]]:
+    """The number of the fixed candidate, and all candidates: `own` is one more where it is none of them.
+
+    A task without an instruction keeps the empty one, unless it has a text of its own. Raises DataError for a
+    candidate that the task does not have.
+    """
+    if own is not None:
+        found = [*texts] if own in texts else [*texts, own]
+        return found.index(own), found
+    number = candidate if candidate is not None and texts[0] else 0
+    if number >= len(texts):
+        raise DataError(
+            f"{task} has no candidate {number}, its last one is number {len(texts) - 1}: "
+            "choose another method.candidate"
+        )
+    return number, [*texts]

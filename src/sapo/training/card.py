@@ -24,6 +24,21 @@ def _block(text: str) -> str:
     return "\n".join(f"    {line}" for line in text.splitlines())
 
 
+def _holds(lineage: Lineage) -> str:
+    """What the adapter holds, and how it was learned."""
+    rank, replay = lineage.lora.r, lineage.method.replay
+    text = {
+        "stacked": f"It holds one block of rank {rank} a task, in the order below,\n"
+        "each learned while the earlier ones were frozen and active.",
+        "joint": f"It holds one LoRA of rank {rank}, trained from the base model\n"
+        "on the rows of all tasks below at once.",
+        "single": f"It holds one LoRA of rank {rank}, trained on from task to task in the order below.",
+    }[lineage.method.adapter]
+    if replay:
+        text += f"\nEach task was trained together with {100 * replay:g} % of every earlier task's rows."
+    return text
+
+
 def model_card(lineage: Lineage) -> str:
     """A Hugging Face model card: what was learned, in which order, under which prompt, and how to load it."""
     base, tasks = lineage.base, lineage.tasks
@@ -40,9 +55,7 @@ def model_card(lineage: Lineage) -> str:
 
 # {_plain(base.name)} after {len(tasks)} of the tasks of {sequence}, method {method}
 
-A LoRA adapter for {_plain(base.id)}{revision}. It holds one block of rank {lineage.lora.r} a task, \
-in the order below,
-each learned while the earlier ones were frozen and active. Stock PEFT loads it:
+A LoRA adapter for {_plain(base.id)}{revision}. {_holds(lineage)} Stock PEFT loads it:
 
     model = PeftModel.from_pretrained(base_model, "this folder")
 

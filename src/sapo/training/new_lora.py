@@ -9,7 +9,9 @@ from torch import Tensor
 
 from sapo.config import Lora
 from sapo.lora.current import round_once
+from sapo.lora.stack import Adapter
 from sapo.lora.targets import add_lora
+from sapo.runtime.errors import OtherRunError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -28,6 +30,20 @@ def new_lora(model: "PreTrainedModel", lora: Lora, target_modules: Sequence[str]
     adapted = add_lora(model, config)
     round_once(adapted)
     return adapted
+
+
+def start_from(model: PeftModel, adapter: Adapter) -> None:
+    """Give the model's LoRA the weights of an adapter. Raises OtherRunError where it has others to hold."""
+    base: Any = model.get_base_model()
+    modules = {name: module for name, module in base.named_modules() if hasattr(module, "lora_A")}
+    for name in modules.keys() | adapter.a.keys():
+        saved = [side.get(name) for side in (adapter.a, adapter.b)]
+        weights = [getattr(modules.get(name), side, {}) for side in ("lora_A", "lora_B")]
+        for tensor, layer in zip(saved, weights, strict=True):
+            weight = layer["default"].weight if layer else None
+            if tensor is None or weight is None or tensor.shape != weight.shape:
+                raise OtherRunError(f"the adapter and the model differ in these modules: {name}")
+            weight.data.copy_(tensor)
 
 
 def orthogonal_penalty(model: PeftModel, earlier_a: Mapping[str, Tensor]) -> Tensor:

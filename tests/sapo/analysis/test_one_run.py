@@ -14,6 +14,7 @@ from sapo.artifacts.schema import Part
 from sapo.runtime.errors import OtherRunError
 
 ORDER = ["one", "two", "three"]
+ROUGE_L = [[10, 20, 30], [50, 26, 28], [56, 70, 36], [41, 64, 90]]
 Field = tuple[str, ...]
 
 
@@ -22,7 +23,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ByHand]:
     """A run whose files and records are real; not to be changed. Its folder is the working folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("one_run"))
-        yield run_by_hand(ORDER, [[10, 20, 30], [50, 26, 28], [56, 70, 36], [41, 64, 90]])
+        yield run_by_hand(ORDER, ROUGE_L)
 
 
 @pytest.fixture
@@ -59,6 +60,8 @@ def another(value: Any) -> Any:
         return [*value, "another"]
     if isinstance(value, bool):
         return not value
+    if value == "stacked":
+        return "single"
     return value + 1 if isinstance(value, int | float) else f"another than {value}"
 
 
@@ -111,9 +114,10 @@ def test_a_stage_of_another_run_is_refused_by_its_name_and_field(run: ByHand, nu
 
 @pytest.mark.parametrize("number", range(3))
 def test_a_task_trained_in_another_run_is_refused_by_its_name_and_field(run: ByHand, number: int) -> None:
-    for field in fields(run.lineage.tasks[number].run.model_dump(mode="json")):
+    # What is read of earlier tasks is a list of its own, and has its own test
+    for field in fields(run.lineage.tasks[number].run.model_dump(mode="json", exclude={"earlier"})):
         message = refusal(with_training(run, number, lambda record, field=field: changed(record, field)))
-        assert field[-1] in message or (field[0] == "started_from" and "adapter" in message)
+        assert field[-1] in message or (field[0] == "previous" and "adapter" in message)
 
 
 @pytest.mark.parametrize(
@@ -147,3 +151,39 @@ def test_stages_in_another_order_are_refused(run: ByHand) -> None:
 def test_a_method_without_measured_candidates_passes(run: ByHand) -> None:
     run.prompts = {task: prompt.model_copy(update={"run": None}) for task, prompt in run.prompts.items()}
     check(run)
+
+
+READ_AGAIN = [({"adapter": "joint"}, 10), ({"replay": 0.25}, 3), ({"adapter": "single", "replay": 0.01}, 1)]
+
+
+@pytest.mark.parametrize(("method", "rows"), READ_AGAIN)
+def test_trainings_that_read_earlier_rows_again_must_read_those_that_were_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: dict[str, Any], rows: int
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = run_by_hand(ORDER, ROUGE_L, **method)
+    check(run)
+    earlier = [entry.run.earlier for entry in run.lineage.tasks]
+    assert [[one.task for one in again] for again in earlier] == [[], ["one"], ["one", "two"]]
+    assert [[one.rows for one in again] for again in earlier] == [[], [rows], [rows, rows]]
+    one, two = earlier[2]
+    for wrong in (
+        [],
+        [one],
+        [two, one],
+        [one, two, two],
+        [one, two.model_copy(update={"rows": rows + 1})],
+        [one, two.model_copy(update={"train": "another"})],
+        [one, two.model_copy(update={"prompt": one.prompt})],
+    ):
+        changed = with_training(run, 2, lambda record, w=wrong: record.model_copy(update={"earlier": w}))
+        assert "the lineage of three: earlier is not that of the tasks before it" in refusal(changed)
+
+
+@pytest.mark.parametrize("method", [{"adapter": "single"}, {"adapter": "joint"}, {"replay": 0.1}])
+def test_an_adapter_whose_trainings_are_of_another_method_is_refused(
+    run: ByHand, method: dict[str, Any]
+) -> None:
+    changed = run.lineage.method.model_copy(update=method)
+    run.lineage = run.lineage.model_copy(update={"method": changed})
+    refusal(run)

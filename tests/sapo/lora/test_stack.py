@@ -202,7 +202,7 @@ def test_an_adapter_of_other_settings_cannot_be_continued(
     change: dict[str, object],
 ) -> None:
     adapter = load_adapter(saved(tmp_path, tiny_base, new_model, lora), read_base(tiny_base).fingerprint)
-    check_continues(adapter, lora, MODULES[::-1], tmp_path)
+    check_continues(adapter, "stacked", lora, MODULES[::-1], tmp_path)
     modules = change.pop("modules", MODULES)
     with pytest.raises(OtherRunError, match="cannot continue"):
-        check_continues(adapter, lora.model_copy(update=change), modules, tmp_path)
+        check_continues(adapter, "stacked", lora.model_copy(update=change), modules, tmp_path)

@@ -38,7 +38,7 @@ def test_any_names_that_peft_takes_are_trained_saved_and_applied(
     assert len(state) == 2 * len(adapted_modules(new_model(), entries))
     save_adapter(tmp_path, stack(None, state), entries, lineage_of(tiny_base, lora), "card")
     adapter = load_adapter(tmp_path, read_base(tiny_base).fingerprint)
-    check_continues(adapter, lora, entries, tmp_path)
+    check_continues(adapter, "stacked", lora, entries, tmp_path)
     scored = new_model()
     apply_update(scored, adapter)
     stock = PeftModel.from_pretrained(new_model(), str(tmp_path)).eval()

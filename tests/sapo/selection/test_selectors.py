@@ -13,8 +13,9 @@ from sapo.artifacts.candidates import Candidates
 from sapo.artifacts.chosen_prompt import ChosenPrompt, prompt_path
 from sapo.artifacts.task import Example, Task, save_task
 from sapo.config import Method
+from sapo.runtime.errors import DataError
 from sapo.selection.search import search
-from sapo.selection.selectors import ORIGINAL, SELECTORS
+from sapo.selection.selectors import FIXED, ORIGINAL, SELECTORS, fixed_candidate
 
 untimed = settings(deadline=None)  # how long a test takes depends on the machine
 # few values, so that ties are common
@@ -68,9 +69,10 @@ def test_a_selector_that_needs_no_losses_does_not_depend_on_them(
         assert selector.choose(losses, best, seed) == selector.choose(losses[::-1], best, seed) == best
 
 
-@pytest.mark.parametrize("name", [ORIGINAL, *SELECTORS])
+@pytest.mark.parametrize("name", [ORIGINAL, FIXED, *SELECTORS])
 def test_a_method_may_name_every_selector_and_no_other(name: str) -> None:
-    about = {"name": "mine", "paraphrases": name != ORIGINAL, "orthogonal_weight": 0.0}
+    about = yaml.safe_load((REPOSITORY / "conf/method/fixed.yaml").read_text())
+    about |= {"paraphrases": name != ORIGINAL, "candidate": 0 if name == FIXED else None}
     assert Method.model_validate(about | {"selector": name}).selector == name
     with pytest.raises(ValueError, match="'lowest' is none of"):
         Method.model_validate(about | {"selector": "lowest"})
@@ -91,3 +93,26 @@ def test_the_original_selector_takes_the_original_and_measures_nothing(
     chosen = ChosenPrompt.read(prompt_path(name))
     assert (chosen.chosen, chosen.instruction, chosen.run) == (0, "Judge it.", None)
     assert [(one.loss, one.rows) for one in chosen.candidates] == [(None, 0)] * 2
+
+
+@pytest.mark.parametrize(
+    ("texts", "candidate", "own", "chosen", "listed"),
+    [
+        (["a", "b", "c"], 0, None, "a", ["a", "b", "c"]),
+        (["a", "b", "c"], 2, None, "c", ["a", "b", "c"]),
+        (["a", "b", "c"], 2, "mine", "mine", ["a", "b", "c", "mine"]),
+        (["a", "b", "c"], None, "b", "b", ["a", "b", "c"]),
+        ([""], 2, None, "", [""]),  # a task without an instruction
+        ([""], 2, "mine", "mine", ["", "mine"]),
+    ],
+)
+def test_a_fixed_candidate_is_the_numbered_one_or_the_text_of_ones_own(
+    texts: list[str], candidate: int | None, own: str | None, chosen: str, listed: list[str]
+) -> None:
+    number, found = fixed_candidate("t", texts, candidate, own)
+    assert (found[number], found) == (chosen, listed)
+
+
+def test_a_fixed_candidate_that_is_not_there_is_refused() -> None:
+    with pytest.raises(DataError, match="t has no candidate 3, its last one is number 2"):
+        fixed_candidate("t", ["a", "b", "c"], 3, None)

@@ -1,7 +1,9 @@
 """A model card shows whatever names and instructions hold as text."""
 
 from pathlib import Path
+from typing import Any
 
+import pytest
 from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
@@ -27,3 +29,23 @@ def test_a_model_card_shows_any_text_as_text(tiny_base: Path, lora: Lora) -> Non
         assert tag not in page
     assert page.count("&lt;script&gt;alert(1)&lt;/script&gt; [x](javascript:alert(1))") == 11 + 5
     assert page.count("<h1>") == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "told"),
+    [
+        ({}, "It holds one block of rank 3 a task, in the order below,"),
+        ({"adapter": "joint"}, "It holds one LoRA of rank 3, trained from the base model"),
+        ({"adapter": "single"}, "It holds one LoRA of rank 3, trained on from task to task"),
+        ({"replay": 0.07}, "Each task was trained together with 7 % of every earlier task's rows."),
+    ],
+)
+def test_a_model_card_says_what_the_adapter_holds(
+    tiny_base: Path, lora: Lora, method: dict[str, Any], told: str
+) -> None:
+    lineage = lineage_of(tiny_base, lora, ["a", "b"])
+    used = lineage.method.model_copy(update=method)
+    card = model_card(lineage.model_copy(update={"method": used}))
+    assert told in card
+    assert card.count("It holds") == 1
+    assert ("trained together with" in card) == ("replay" in method)

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from dvc.utils.hydra import compose_and_dump
@@ -10,11 +11,15 @@ from dvc.utils.hydra import compose_and_dump
 from broken import (
     CATALOGUED,
     DROP,
+    FOUND,
     NESTED,
     REPOSITORY,
     Case,
+    Change,
     a_folder,
     a_link,
+    both,
+    edited,
     encoded,
     gone,
     params,
@@ -23,6 +28,11 @@ from broken import (
 )
 
 UNUSABLE = "task1510_evalution_relation_extraction_ori"
+
+
+def fixed(candidate: int | None = 0, texts: dict[str, Any] | None = None) -> Change:
+    return params(method__selector="fixed", method__candidate=candidate, method__texts=texts)
+
 
 # fmt: off
 CASES = [
@@ -116,6 +126,27 @@ CASES = [
     Case("unknown selector", "select_prompt mood", params(method__selector="best"), r"method\.selector: "),
     Case("paraphrases for nobody", "paraphrase mood", params(method__selector="original"),
          r"method: .*paraphrases must be true"),
+    Case("a candidate beyond the last", "prepare", fixed(candidate=3),
+         r"method\.candidate is 3, but the last candidate is number 2: raise paraphrase\.count"),
+    Case("a candidate that the file lacks", "select_prompt mood",
+         both(fixed(candidate=2), edited(FOUND, {"candidates.2": DROP})),
+         r"mood has no candidate 2, its last one is number 1: choose another method\.candidate"),
+    Case("a candidate for another selector", "prepare", params(method__candidate=1),
+         r"candidate and texts belong to selector 'fixed'"),
+    Case("a text of white space", "prepare", fixed(texts={"mood": " \n\u3000"}),
+         r"method\.texts: .*the text for mood is empty: write an instruction"),
+    Case("a text for a task of another sequence", "prepare", fixed(texts={"xsum": "Sum it up."}),
+         r"method\.texts: 'xsum' is not a task of the sequence: it has mood, echo"),
+    Case("a text that is a number", "prepare", fixed(texts={"mood": 7}),
+         r"method\.texts\.mood: 7 is not a text in YAML"),
+    Case("texts for some tasks alone", "prepare", fixed(candidate=None, texts={"mood": "Judge."}),
+         r"method\.texts has no text for echo, and method\.candidate is null"),
+    Case("replay of more than all", "prepare", params(method__replay=1.5), r"method\.replay: .*equal to 1"),
+    Case("replay with joint", "train mood", params(method__adapter="joint", method__replay=0.1),
+         r"replay must be 0 with adapter 'joint': it trains on all earlier rows anyway"),
+    Case("O-LoRA's term with one LoRA", "train mood",
+         params(method__adapter="single", method__orthogonal_weight=0.5),
+         r"orthogonal_weight must be 0 with adapter 'single': there are no earlier LoRAs"),
     Case("negative lambda", "train mood", params(method__orthogonal_weight=-0.5),
          r"method\.orthogonal_weight: "),
     Case("no modules to adapt", "train mood", params(model__target_modules=[]), r"model\.target_modules: "),
