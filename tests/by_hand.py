@@ -237,7 +237,9 @@ def chosen_by_hand(
 
 def lineage_by_hand(params: Params, learned: Sequence[Learned]) -> Lineage:
     return Lineage(
-        base=BaseOfAdapter(name=params.model.name, id="maker/model", revision=None, fingerprint=FINGERPRINT),
+        base=BaseOfAdapter(
+            name=params.model.name, id="maker/model", revision=None, fingerprint=FINGERPRINT, adapter=None
+        ),
         seed=params.seed,
         method=params.method,
         lora=params.lora,

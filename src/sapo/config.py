@@ -171,6 +171,11 @@ class Model(Section):
     # What DVC watches: for each source what its models are made from, and that of this model's source
     paths: dict[str, str] = Field(default_factory=dict)
     path: str | None = None
+    # The folder of a PEFT LoRA adapter that is part of the base model; null: none
+    adapter: LocalPath | None = None
+    # What DVC watches: the adapter's folder, and where there is none the code that reads it
+    adapter_paths: dict[str, str] = Field(default_factory=dict)
+    adapter_path: str | None = None
     revision: str | None  # of a hub model: the 40-digit commit that it is pinned to
     wheel: WheelMember | None  # of source `wheel` alone
     dtype: Literal["float32", "bfloat16"]  # of the weights when loaded
@@ -194,6 +199,10 @@ class Model(Section):
             unexpanded(self.id)
             if self.path not in (self.id, None):
                 raise ValueError(f"path: must be the model's folder, {self.id}, so that DVC watches it")
+        if self.adapter and self.adapter_path not in (self.adapter, None):
+            raise ValueError(
+                f"adapter_path: must be the adapter's folder, {self.adapter}, so that DVC watches it"
+            )
         return self
 
 
@@ -276,6 +285,15 @@ class Params(Section):
     train: Train
     evaluate: Evaluate
     launch: Launch
+
+    @model_validator(mode="after")
+    def _vllm_reads_no_second_adapter(self) -> "Params":
+        if self.model.adapter and self.evaluate.engine == "vllm":
+            raise ValueError(
+                "evaluate.engine=vllm cannot be used with model.adapter: use transformers, "
+                "or a folder of the merged model as model.id"
+            )
+        return self
 
     @property
     def orthogonal_weight(self) -> float:

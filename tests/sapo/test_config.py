@@ -237,8 +237,10 @@ def test_a_catalogued_task_that_cannot_be_used_is_refused_with_the_reason_and_no
         assert task not in str(caught.value)
 
 
-# Of model.path and model.paths DVC has need, and no stage
-@pytest.mark.parametrize("name", [name for name in leaves(COMMITTED) if not name.startswith("model.path")])
+# Of model.path, model.paths and their like for the adapter DVC has need, and no stage
+@pytest.mark.parametrize(
+    "name", [name for name in leaves(COMMITTED) if not name.startswith(("model.path", "model.adapter"))]
+)
 def test_a_setting_that_is_missing_is_named(changed: Callable[..., Path], name: str) -> None:
     refused(changed(name), key(name))
 

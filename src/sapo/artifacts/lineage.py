@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
+from sapo.artifacts.base_model import BaseModelAbout
 from sapo.artifacts.run_record import PromptText, TrainingRecord
 from sapo.artifacts.schema import Artifact, Part
 from sapo.config import Lora, Method, Prompt, Train
@@ -14,10 +15,19 @@ LINEAGE, WEIGHTS = "lineage.json", "adapter_model.safetensors"  # the latter is 
 
 
 class BaseOfAdapter(Part):
+    """adapter: file name -> sha256 of the adapter that is part of the base model, null where none is."""
+
     name: str
     id: str
     revision: str | None
     fingerprint: str
+    adapter: dict[str, str] | None
+
+
+def base_of_adapter(base: BaseModelAbout) -> BaseOfAdapter:
+    """How an adapter's lineage names the base model."""
+    known = base.model_dump(include={"name", "id", "revision", "fingerprint"})
+    return BaseOfAdapter(**known, adapter=base.adapter.sha256 if base.adapter else None)
 
 
 class Step(Part):
@@ -44,7 +54,7 @@ class Learned(Part):
 
 
 class Lineage(Artifact):
-    FORMAT: ClassVar[int] = 2
+    FORMAT: ClassVar[int] = 3  # 2: no adapter in the base model
     base: BaseOfAdapter
     seed: int
     method: Method

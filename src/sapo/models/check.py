@@ -10,8 +10,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from sapo.config import Params
 from sapo.lora.targets import add_lora
+from sapo.models.adapter import read_updates
 from sapo.models.context import check_length
-from sapo.models.load import load_tokenizer, named, weights_folder
+from sapo.models.load import adapter_folder, load_tokenizer, named, weights_folder
 from sapo.prompts.encoder import PromptEncoder
 from sapo.runtime.errors import DataError
 
@@ -23,7 +24,8 @@ NEEDED = {"attention_mask", "logits_to_keep"}
 def check_base(params: Params, folder: Path) -> None:
     """Refuse (DataError) the model in `folder`, as `make_base` has left it, if these settings cannot use it.
 
-    Its architecture, context, modules to adapt, tokenizer and chat template are looked at, no weights.
+    Its architecture, context, tokenizer, chat template, adapter and modules to adapt are looked at, not its
+    weights.
     """
     location = weights_folder(folder)
     with named(f"the model in {location}"):
@@ -38,4 +40,6 @@ def check_base(params: Params, folder: Path) -> None:
         raise DataError(f"model.id: {kind} cannot be told {' and '.join(missing)}: choose another model")
     check_length(config, params.prompt.max_tokens + params.evaluate.max_new_tokens)
     PromptEncoder(load_tokenizer(folder), params.prompt.max_tokens, params.model.template_options)
+    if adapter := adapter_folder(folder):
+        read_updates(model, adapter)
     add_lora(model, LoraConfig(r=1, target_modules=params.model.target_modules, task_type="CAUSAL_LM"))

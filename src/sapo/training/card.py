@@ -4,7 +4,7 @@ import re
 
 import yaml
 
-from sapo.artifacts.lineage import LINEAGE, Lineage
+from sapo.artifacts.lineage import LINEAGE, WEIGHTS, Lineage
 
 MARKS = re.compile(r"([\\`*\[\]<>&|])")  # what a Markdown renderer would take for more than text
 
@@ -22,6 +22,20 @@ def _code(text: str) -> str:
 def _block(text: str) -> str:
     """The text as an indented code block: whatever it holds, a renderer shows it as it is."""
     return "\n".join(f"    {line}" for line in text.splitlines())
+
+
+def _loading(lineage: Lineage) -> str:
+    if not lineage.base.adapter:
+        return """Stock PEFT loads it:
+
+    model = PeftModel.from_pretrained(base_model, "this folder")"""
+    digest = lineage.base.adapter[WEIGHTS]
+    return f"""Its base is that model *with another adapter*, \
+whose `{WEIGHTS}` has the sha256 `{digest}`. Without that one it is another, wrong model. \
+Stock PEFT loads both:
+
+    base_model = PeftModel.from_pretrained(base_model, "the folder of that adapter").merge_and_unload()
+    model = PeftModel.from_pretrained(base_model, "this folder")"""
 
 
 def model_card(lineage: Lineage) -> str:
@@ -42,9 +56,7 @@ def model_card(lineage: Lineage) -> str:
 
 A LoRA adapter for {_plain(base.id)}{revision}. It holds one block of rank {lineage.lora.r} a task, \
 in the order below,
-each learned while the earlier ones were frozen and active. Stock PEFT loads it:
-
-    model = PeftModel.from_pretrained(base_model, "this folder")
+each learned while the earlier ones were frozen and active. {_loading(lineage)}
 
 The base weights have the fingerprint `{base.fingerprint}`; `{LINEAGE}` records every setting, \
 prompt and training step.

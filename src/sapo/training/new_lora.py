@@ -8,8 +8,8 @@ from peft import LoraConfig, PeftModel
 from torch import Tensor
 
 from sapo.config import Lora
-from sapo.lora.current import round_once
 from sapo.lora.targets import add_lora
+from sapo.lora.updated import round_once
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
