@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sapo.artifacts.base_model import read_base
 from sapo.artifacts.chosen_prompt import prompt_sha256, read_prompt
-from sapo.artifacts.lineage import Learned, Lineage, base_of_adapter, model_folder, weights_path
+from sapo.artifacts.lineage import Learned, Lineage, model_folder, weights_path
 from sapo.artifacts.provenance import write_provenance
 from sapo.artifacts.run_record import TrainingRecord, training_record
 from sapo.artifacts.task import load_task
@@ -89,7 +89,7 @@ def train(task: str) -> None:
         history=trained.history,
     )
     lineage = Lineage(
-        base=base_of_adapter(base),
+        base=base.in_lineage(),
         seed=params.seed,
         method=params.method,
         lora=params.lora,

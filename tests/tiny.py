@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from laboratory import REPOSITORY
 from sapo.artifacts.base_model import read_base
-from sapo.artifacts.lineage import Learned, Lineage, base_of_adapter
+from sapo.artifacts.lineage import Learned, Lineage
 from sapo.artifacts.run_record import PromptText, TrainingRecord, TrainingSettings, reading
 from sapo.artifacts.versions import versions
 from sapo.config import Lora, load_params
@@ -60,7 +60,7 @@ def lineage_of(base: Path, lora: Lora, instructions: Sequence[str] = ("Judge it.
             )
         )
     return Lineage(
-        base=base_of_adapter(about),
+        base=about.in_lineage(),
         seed=0,
         method=params.method,
         lora=lora,

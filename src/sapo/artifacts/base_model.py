@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import ClassVar
 
+from sapo.artifacts.lineage import BaseOfAdapter
 from sapo.artifacts.schema import Artifact, Part
 from sapo.config import WheelMember
 from sapo.runtime.outputs import write_json
@@ -36,6 +37,11 @@ class BaseModelAbout(Artifact):
     sha256: dict[str, str]
     adapter: BaseAdapter | None
     fingerprint: str
+
+    def in_lineage(self) -> BaseOfAdapter:
+        """How the lineage of an adapter names this model."""
+        known = self.model_dump(include={"name", "id", "revision", "fingerprint"})
+        return BaseOfAdapter(**known, adapter=self.adapter.sha256 if self.adapter else None)
 
     def write(self, folder: Path) -> None:
         write_json(folder / ABOUT, self.content())

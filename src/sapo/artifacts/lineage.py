@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from sapo.artifacts.base_model import BaseModelAbout
 from sapo.artifacts.run_record import PromptText, TrainingRecord
 from sapo.artifacts.schema import Artifact, Part
 from sapo.config import Lora, Method, Prompt, Train
@@ -22,12 +21,6 @@ class BaseOfAdapter(Part):
     revision: str | None
     fingerprint: str
     adapter: dict[str, str] | None
-
-
-def base_of_adapter(base: BaseModelAbout) -> BaseOfAdapter:
-    """How an adapter's lineage names the base model."""
-    known = base.model_dump(include={"name", "id", "revision", "fingerprint"})
-    return BaseOfAdapter(**known, adapter=base.adapter.sha256 if base.adapter else None)
 
 
 class Step(Part):

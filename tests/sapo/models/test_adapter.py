@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from laboratory import REPOSITORY
 from sapo.answers.greedy import generate
 from sapo.artifacts.base_model import ADAPTER, read_base
-from sapo.config import Lora
+from sapo.config import Lora, Model
 from sapo.lora.current import apply_update
 from sapo.lora.stack import load_adapter, save_adapter, stack
 from sapo.lora.updated import UpdatedLinear
@@ -25,8 +27,6 @@ from sapo.selection.loss import RowLosses
 from sapo.training.card import model_card
 from sapo.training.new_lora import new_lora
 from tiny import MODULES, learned, lineage_of, logits, peft_adapter
-
-from .test_make import model_of
 
 CONFIGS: dict[str, dict[str, Any]] = {
     "list": {"target_modules": ["q_proj", "down_proj"], "r": 5, "lora_alpha": 7},
@@ -48,10 +48,15 @@ CONFIGS: dict[str, dict[str, Any]] = {
 }
 
 
+def model_of(adapter: Path | None) -> Model:
+    content = yaml.safe_load((REPOSITORY / "conf/model/tiny_llama.yaml").read_text())
+    return Model.model_validate(content | {"adapter": str(adapter) if adapter else None})
+
+
 def based_on(tiny_base: Path, adapter: Path | None, folder: Path) -> Path:
     """models/base/ of the tiny model with the adapter."""
     folder.mkdir()
-    make_base(model_of("tiny_llama", adapter=str(adapter) if adapter else None), folder, seed=0)
+    make_base(model_of(adapter), folder, seed=0)
     return folder
 
 
@@ -167,4 +172,4 @@ def test_an_adapter_of_another_method_is_told_from_lora(tmp_path: Path, new_mode
         tmp_path
     )
     with pytest.raises(DataError, match=r"use_dora = True cannot be used"):
-        make_base(model_of("tiny_llama", adapter=str(tmp_path)), tmp_path, seed=0)
+        make_base(model_of(tmp_path), tmp_path, seed=0)
