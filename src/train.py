@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sapo.artifacts.base_model import read_base
 from sapo.artifacts.chosen_prompt import prompt_sha256, read_prompt
-from sapo.artifacts.lineage import BaseOfAdapter, Learned, Lineage, earlier_rows, model_folder, weights_path
+from sapo.artifacts.lineage import Learned, Lineage, earlier_rows, model_folder, weights_path
 from sapo.artifacts.provenance import write_provenance
 from sapo.artifacts.run_record import TrainingRecord, training_record
 from sapo.artifacts.task import load_task
@@ -95,7 +95,7 @@ def train(task: str) -> None:
         run=record,
         history=trained.history,
     )
-    lineage = Lineage.of(params, BaseOfAdapter.of(base), [*learned, now])
+    lineage = Lineage.of(params, base.in_lineage(), [*learned, now])
     with output_folder(model_folder(task)) as folder:
         tensors = stack(below, trained.state)
         save_adapter(folder, tensors, params.model.target_modules, lineage, model_card(lineage))

@@ -250,5 +250,7 @@ def chosen_by_hand(
 
 
 def lineage_by_hand(params: Params, learned: Sequence[Learned]) -> Lineage:
-    base = BaseOfAdapter(name=params.model.name, id="maker/model", revision=None, fingerprint=FINGERPRINT)
+    base = BaseOfAdapter(
+        name=params.model.name, id="maker/model", revision=None, fingerprint=FINGERPRINT, adapter=None
+    )
     return Lineage.of(params, base, learned)

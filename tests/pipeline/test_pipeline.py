@@ -18,6 +18,7 @@ from sapo.lora.stack import load_adapter
 from sapo.models.load import load_model, load_tokenizer
 from sapo.models.make import make_base
 from sapo.prompts.encoder import PromptEncoder
+from tiny import peft_adapter
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +88,21 @@ def test_a_model_in_a_folder_is_watched(project: Path, tiny_base: Path, tmp_path
     [fingerprint] = {stage["run"]["base"] for stage in scores}
     assert fingerprint == read(folder / "models/base/base.json")["fingerprint"] != before
     assert "base_model" not in stages_run(experiment(folder, *folder_model, "method=olora"))
+
+
+def test_an_adapter_of_the_base_model_is_watched(project: Path, tiny_base: Path, tmp_path: Path) -> None:
+    folder, own = copy_of(project, tmp_path / "project"), tmp_path / "own"
+    prints = [read(folder / "models/base/base.json")["fingerprint"]]
+    peft_adapter(load_model(tiny_base, "float32"), own, target_modules=["q_proj"])
+    assert stages_run(experiment(folder, f"model.adapter={own}", options=("base_model",))) == {"base_model"}
+    prints.append(read(folder / "models/base/base.json")["fingerprint"])
+    assert stages_run(run(folder, "dvc", "repro", "base_model")) == set()
+    peft_adapter(load_model(tiny_base, "float32"), own, seed=1, target_modules=["q_proj"])
+    assert stages_run(run(folder, "dvc", "repro", "base_model")) == {"base_model"}
+    prints.append(read(folder / "models/base/base.json")["fingerprint"])
+    assert len(set(prints)) == 3
+    changed = run(folder, "dvc", "status", "zero_shot", "select@reuters_r8", "train@xsum", "evaluate@xsum")
+    assert changed.count("models/base") == 4
 
 
 def test_equal_seeds_give_equal_bits_and_other_provenance(project: Path, tmp_path: Path) -> None:

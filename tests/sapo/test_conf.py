@@ -71,6 +71,15 @@ def test_a_learning_rate_means_the_same_however_it_is_written(
     )
 
 
+@pytest.mark.parametrize("adapter", ["adapters/first.v1", "/data/my adapters/a,b", "../first"])
+def test_dvc_watches_the_adapter_s_folder_and_without_one_the_code_that_reads_it(
+    tmp_path: Path, adapter: str
+) -> None:
+    quoted = f"model.adapter='{adapter}'"
+    assert load_params(compose(tmp_path / "params.yaml", quoted)).model.adapter_path == adapter
+    assert (REPOSITORY / COMMITTED["model"]["adapter_path"]).is_file()
+
+
 def test_the_default_sequence_is_in_the_order_of_the_file() -> None:
     params = load_params(REPOSITORY / "params.yaml")
     assert isinstance(params, Params)

@@ -238,8 +238,9 @@ def test_a_catalogued_task_that_cannot_be_used_is_refused_with_the_reason_and_no
         assert task not in str(caught.value)
 
 
-# Of model.path and model.paths DVC has need, and no stage; a sequence may have no probes
-MAY_BE_MISSING = ("model.path", "sequence.probes")
+# Of model.path, model.paths and their like for the adapter DVC has need, and no stage; a sequence may have no
+# probes
+MAY_BE_MISSING = ("model.path", "model.adapter", "sequence.probes")
 
 
 @pytest.mark.parametrize("name", [name for name in leaves(COMMITTED) if not name.startswith(MAY_BE_MISSING)])

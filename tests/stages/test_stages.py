@@ -5,6 +5,7 @@ The same stages through DVC, on the default tasks, are in test_pipeline.py.
 
 import json
 import math
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import yaml
 from dvc.utils.hydra import compose_and_dump
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 
 import base_model
 import evaluate
@@ -28,6 +30,7 @@ from sapo.artifacts.candidates import Candidates, candidates_path
 from sapo.artifacts.chosen_prompt import Candidate, ChosenPrompt, prompt_path, prompt_sha256
 from sapo.artifacts.lineage import model_folder, read_lineage, weights_path
 from sapo.artifacts.provenance import FOLDER, StageProvenance
+from sapo.artifacts.scores import read_scores
 from sapo.artifacts.summary import DETAILS, Summary
 from sapo.artifacts.task import read_about
 from sapo.config import load_params
@@ -318,6 +321,32 @@ def test_fault_17_a_task_without_an_instruction_keeps_it_and_asks_for_no_paraphr
     assert collected == Candidates(task="Code-150", source="none", candidates=[""], api=None)
     assert chosen("Code-150").instruction == ""
     assert_unmeasured(chosen("Code-150"))
+
+
+def test_a_second_sequence_starts_from_the_adapter_of_the_first(project: Path) -> None:
+    """Zero-shot answers go on where the first run ended, and the new adapter is one of base and adapter."""
+    run_all(project, "tiny_llama", "lora_inc_sapo")
+    ended, bare = read_scores("Code-150", ["base", *NAMES.values()])[-1], read_base()
+    shutil.copytree(model_folder("Code-150"), "first")
+    run_all(project, "tiny_llama", "lora_inc_sapo", "model.adapter=first")
+    assert yaml.safe_load(Path("params.yaml").read_text())["model"]["adapter_path"] == "first"
+    started = read_scores("base", ["base"])[0]
+    assert started.scores == ended.scores_original_prompt
+    base, lineage = read_base(), read_lineage(model_folder("Code-150"), list(NAMES.values()))
+    assert base.fingerprint not in (bare.fingerprint, None)
+    assert base.sha256 == bare.sha256
+    assert base.adapter
+    assert lineage.base.adapter == base.adapter.sha256
+    assert lineage.tasks[0].run.base == base.fingerprint
+
+    ids = torch.tensor([[1, 70, 80, 90, 100]])
+    ours = load_model(BASE_FOLDER, "float32")
+    apply_update(ours, load_adapter(model_folder("Code-150"), base.fingerprint))
+    plain = AutoModelForCausalLM.from_pretrained(BASE_FOLDER, dtype=torch.float32)
+    first = PeftModel.from_pretrained(plain, "first").merge_and_unload()
+    stock = PeftModel.from_pretrained(first, str(model_folder("Code-150"))).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(ours(ids).logits, stock(input_ids=ids).logits, atol=1e-4, rtol=0)
 
 
 def test_checkpoints_of_other_settings_or_other_code_are_not_resumed(

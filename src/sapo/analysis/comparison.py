@@ -25,7 +25,7 @@ from sapo.runtime.errors import ArtifactError, DataError
 from sapo.runtime.files import parse_yaml
 
 # Settings that tell no runs apart: the seed, what is time and memory, and where things are on a machine
-ALIKE = {"seed", "launch", "concurrency", "url", "path", *EFFORT}
+ALIKE = {"seed", "launch", "concurrency", "url", "path", "adapter_path", "adapter_paths", *EFFORT}
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import ClassVar, Self
 
 from sapo.artifacts.run_record import EarlierRows, PromptText, TrainingRecord
 from sapo.artifacts.schema import Artifact, Part
@@ -14,21 +14,17 @@ from sapo.runtime.errors import OtherRunError
 from sapo.runtime.outputs import write_json
 from sapo.settings.method import AdapterKind
 
-if TYPE_CHECKING:
-    from sapo.artifacts.base_model import BaseModelAbout
-
 LINEAGE, WEIGHTS = "lineage.json", "adapter_model.safetensors"  # the latter is PEFT's name
 
 
 class BaseOfAdapter(Part):
+    """adapter: file name -> sha256 of the adapter that is part of the base model, null where none is."""
+
     name: str
     id: str
     revision: str | None
     fingerprint: str
-
-    @classmethod
-    def of(cls, about: "BaseModelAbout") -> Self:
-        return cls(**about.model_dump(include=set(cls.model_fields)))
+    adapter: dict[str, str] | None
 
 
 class MethodOfAdapter(Part):

@@ -29,7 +29,7 @@ LOCAL = {
     "sequence": {"path"},
     "paraphrase": {"path"},
     "data": {"url"},
-    "model": {"id", "path", "paths"},
+    "model": {"id", "path", "paths", "adapter", "adapter_path", "adapter_paths"},
     "launch": {"command"},
 }
 

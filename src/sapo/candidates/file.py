@@ -1,5 +1,7 @@
 """The user's own paraphrases: one YAML file, a list of texts under each task's name."""
 
+from collections.abc import Sequence
+
 from sapo.artifacts.task import Task
 from sapo.candidates.checks import faults
 from sapo.runtime.errors import DataError
@@ -27,11 +29,16 @@ def from_file(task: Task, count: int, path: str) -> list[str]:
         raise DataError(
             f"{path} lists {len(listed)} paraphrases of {task.name}, paraphrase.count asks for {count}"
         )
+    return checked(listed[:count], task, f"{path}, {task.name}")
+
+
+def checked(listed: Sequence[object], task: Task, where: str) -> list[str]:
+    """The task's paraphrases as texts. Raises DataError that names `where` and the first that is none."""
     chosen: list[str] = []
-    for number, candidate in enumerate(listed[:count], start=1):
+    for number, candidate in enumerate(listed, start=1):
         if not isinstance(candidate, str | list | dict):
-            raise DataError(f"{path}, {task.name}, paraphrase {number}: {no_text(candidate)}")
+            raise DataError(f"{where}, paraphrase {number}: {no_text(candidate)}")
         if found := faults(candidate, task.instruction, task.labels, chosen):
-            raise DataError(f"{path}, {task.name}, paraphrase {number}: {'; '.join(found)}")
+            raise DataError(f"{where}, paraphrase {number}: {'; '.join(found)}")
         chosen.append(str(candidate).strip())
     return chosen

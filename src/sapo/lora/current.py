@@ -4,17 +4,16 @@ Selection, training and evaluation use this one function.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
-from torch.nn.functional import linear
 
 from sapo.artifacts.base_model import BASE_FOLDER, read_base
 from sapo.artifacts.lineage import model_folder
 from sapo.config import Params
 from sapo.lora.stack import Adapter, load_adapter
 from sapo.lora.targets import adapted_modules
+from sapo.lora.updated import add_update
 from sapo.models.devices import device
 from sapo.models.load import load_model
 from sapo.runtime.errors import OtherRunError
@@ -41,53 +40,13 @@ def current_model(params: Params, adapter: Adapter | None, dtype: str | None = N
 
 
 def apply_update(model: "PreTrainedModel", adapter: Adapter) -> None:
-    """Add scaling * B @ A to the model's weights in memory.
+    """Add scaling * B @ A to the model's weights in memory, as `add_update` does.
 
-    float32 weights take it in: the same cost after every task. Weights of fewer bits would round most of a
-    small update away: there it stays beside them, in float32, as in PEFT. Raises OtherRunError, before any
-    change, where the adapter's modules are not the model's.
+    Raises OtherRunError, before any change, where the adapter's modules are not the model's.
     """
     _check_fits(model, adapter)
     for name, a in adapter.a.items():
-        module: Any = model.get_submodule(name)
-        place = module.weight.device
-        a, b = a.to(place), (adapter.scaling * adapter.b[name]).to(place)
-        if module.weight.dtype == torch.float32:
-            with torch.no_grad():
-                module.weight += b @ a
-        else:
-            parent, _, last = name.rpartition(".")
-            setattr(model.get_submodule(parent), last, UpdatedLinear(module, a, b))
-
-
-class UpdatedLinear(torch.nn.Linear):
-    """A frozen linear layer with an update of low rank, b (out, R) @ a (R, in), beside its weight (out, in).
-
-    rounded: whether the sum, which is computed in float32, is given in the weights' dtype.
-    """
-
-    a: Tensor
-    b: Tensor
-
-    def __init__(self, module: torch.nn.Linear, a: Tensor, b: Tensor) -> None:
-        super().__init__(module.in_features, module.out_features, bias=False, device="meta")
-        self.weight, self.bias, self.rounded = module.weight, module.bias, True
-        self.register_buffer("a", a, persistent=False)
-        self.register_buffer("b", b, persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x: (..., in)."""
-        result = linear(x, self.weight, self.bias) + linear(linear(x.float(), self.a), self.b)
-        return result.to(x.dtype) if self.rounded else result
-
-
-def round_once(model: torch.nn.Module) -> None:
-    """Let a new LoRA on an UpdatedLinear be added before the one rounding, as in PEFT's own layers."""
-    for module in model.modules():
-        inner = getattr(module, "base_layer", None)
-        if isinstance(inner, UpdatedLinear):
-            inner.rounded, dtype = False, inner.weight.dtype
-            module.register_forward_hook(lambda _, __, result, dtype=dtype: result.to(dtype))
+        add_update(model, name, a, adapter.scaling * adapter.b[name])
 
 
 def _check_fits(model: "PreTrainedModel", adapter: Adapter) -> None:

@@ -162,7 +162,8 @@ def save_adapter(
         lora_dropout=lora.dropout,
         target_modules=sorted(target_modules),
         task_type="CAUSAL_LM",
-        base_model_name_or_path=lineage.base.id,
+        # None where this model alone is not the base: a program that fetches the base itself must not take it
+        base_model_name_or_path=None if lineage.base.adapter else lineage.base.id,
         revision=lineage.base.revision,
         inference_mode=True,
     )

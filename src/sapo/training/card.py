@@ -4,7 +4,7 @@ import re
 
 import yaml
 
-from sapo.artifacts.lineage import LINEAGE, Lineage
+from sapo.artifacts.lineage import LINEAGE, WEIGHTS, Lineage
 
 MARKS = re.compile(r"([\\`*\[\]<>&|])")  # what a Markdown renderer would take for more than text
 
@@ -39,6 +39,20 @@ def _holds(lineage: Lineage) -> str:
     return text
 
 
+def _loading(lineage: Lineage) -> str:
+    if not lineage.base.adapter:
+        return """Stock PEFT loads it:
+
+    model = PeftModel.from_pretrained(base_model, "this folder")"""
+    digest = lineage.base.adapter[WEIGHTS]
+    return f"""Its base is that model *with another adapter*, \
+whose `{WEIGHTS}` has the sha256 `{digest}`. Without that one it is another, wrong model. \
+Stock PEFT loads both:
+
+    base_model = PeftModel.from_pretrained(base_model, "the folder of that adapter").merge_and_unload()
+    model = PeftModel.from_pretrained(base_model, "this folder")"""
+
+
 def model_card(lineage: Lineage) -> str:
     """A Hugging Face model card: what was learned, in which order, under which prompt, and how to load it."""
     base, tasks = lineage.base, lineage.tasks
@@ -55,9 +69,7 @@ def model_card(lineage: Lineage) -> str:
 
 # {_plain(base.name)} after {len(tasks)} of the tasks of {sequence}, method {method}
 
-A LoRA adapter for {_plain(base.id)}{revision}. {_holds(lineage)} Stock PEFT loads it:
-
-    model = PeftModel.from_pretrained(base_model, "this folder")
+A LoRA adapter for {_plain(base.id)}{revision}. {_holds(lineage)} {_loading(lineage)}
 
 The base weights have the fingerprint `{base.fingerprint}`; `{LINEAGE}` records every setting, \
 prompt and training step.

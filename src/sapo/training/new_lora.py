@@ -8,9 +8,9 @@ from peft import LoraConfig, PeftModel
 from torch import Tensor
 
 from sapo.config import Lora
-from sapo.lora.current import round_once
 from sapo.lora.stack import Adapter
 from sapo.lora.targets import add_lora
+from sapo.lora.updated import round_once
 from sapo.runtime.errors import OtherRunError
 
 if TYPE_CHECKING:

@@ -12,8 +12,9 @@ from transformers import PreTrainedModel
 
 from sapo.artifacts.base_model import read_base
 from sapo.config import Lora
-from sapo.lora.current import UpdatedLinear, apply_update
+from sapo.lora.current import apply_update
 from sapo.lora.stack import Adapter, load_adapter, save_adapter, stack
+from sapo.lora.updated import UpdatedLinear
 from sapo.runtime.errors import OtherRunError
 from tiny import MODULES, learned, lineage_of
 

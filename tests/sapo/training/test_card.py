@@ -17,7 +17,7 @@ from tiny import lineage_of
 def test_a_model_card_shows_any_text_as_text(tiny_base: Path, lora: Lora) -> None:
     lineage = lineage_of(tiny_base, lora, [f"{MARKUP}\n---\n# {number}\n```\n<b>" for number in range(11)])
     base = BaseOfAdapter(
-        id=f"a: [b]\nlicense: x\n---\n{MARKUP}", name=MARKUP, revision=MARKUP, fingerprint="f"
+        id=f"a: [b]\nlicense: x\n---\n{MARKUP}", name=MARKUP, revision=MARKUP, fingerprint="f", adapter=None
     )
     method = lineage.method.model_copy(update={"name": MARKUP})
     card = model_card(lineage.model_copy(update={"base": base, "sequence": MARKUP, "method": method}))
