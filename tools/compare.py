@@ -2,17 +2,18 @@
 
 Not a stage of the pipeline.
 
-usage: python tools/compare.py REV_OR_EXPERIMENT ... [--metric exact_match] [--original-prompt]
+usage: python tools/compare.py REV_OR_EXPERIMENT ... [--metric log_likelihood] [--original-prompt]
 """
 
 import argparse
+import math
 import sys
 from itertools import combinations
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
-from sapo.analysis.answer_metrics import METRICS
+from sapo.analysis.answer_metrics import METRICS, Metric
 from sapo.analysis.comparison import Group, difference, grouped, read_run
 from sapo.analysis.intervals import ALONE, Estimate, holm
 from sapo.artifacts.scores import Kind
@@ -33,7 +34,7 @@ def main() -> None:
         metavar="REV_OR_EXPERIMENT",
         help="as in `dvc exp list --name-only`; `workspace`: here",
     )
-    parser.add_argument("--metric", choices=METRICS, default="rouge_l")
+    parser.add_argument("--metric", choices=METRICS, default=next(iter(METRICS)))
     parser.add_argument(
         "--original-prompt", action="store_true", help="the scores under the original instruction everywhere"
     )
@@ -50,14 +51,15 @@ def main() -> None:
 def means(groups: list[Group], metric: str, kind: Kind) -> list[str]:
     """A line a method: over seeds where there are several, else over the test rows."""
     table, shown = [["", "seeds", *NAMES]], list[Estimate]()
+    of = METRICS[metric]
     for group in groups:
         found = [group.mean(name, metric, kind) for name in NAMES]
         shown += found
         mark = "" if len(group.runs) > 1 else " *"
         table.append(
-            [group.label, ",".join(map(str, sorted(group.runs))), *(_shown(one) + mark for one in found)]
+            [group.label, ",".join(map(str, sorted(group.runs))), *(_shown(one, of) + mark for one in found)]
         )
-    lines = [f"{metric}, {kind} prompt, percent, mean and 95 % interval", *_aligned(table)]
+    lines = [f"{of.label}, {kind} prompt, mean and 95 % interval", *_aligned(table)]
     if any(one.low == one.high for one in shown):
         lines.append(f"{ALONE}.")
     sizes = {len(group.runs) for group in groups}
@@ -96,7 +98,7 @@ def differences(groups: list[Group], metric: str, kind: Kind) -> list[str]:
     corrected = holm([estimate.p for _, estimate in rows])
     table = [["difference", "", "over", "", "p", "p (Holm)"]]
     for (cells, estimate), p in zip(rows, corrected, strict=True):
-        table.append([*cells, _shown(estimate), _p(estimate.p), _p(p)])
+        table.append([*cells, _shown(estimate, METRICS[metric]), _p(estimate.p), _p(p)])
     lines = [*_aligned(table), *dict.fromkeys(notes)]
     if any("row scores are missing" in note for note in notes):
         lines.append("`dvc pull` fetches the row scores of a run that was pushed; else run it again.")
@@ -104,10 +106,9 @@ def differences(groups: list[Group], metric: str, kind: Kind) -> list[str]:
     return lines
 
 
-def _shown(estimate: Estimate) -> str:
-    if estimate.low != estimate.low:
-        return f"{estimate.value:+.1f} [no interval]"
-    return f"{estimate.value:+.1f} [{estimate.low:+.1f}, {estimate.high:+.1f}]"
+def _shown(estimate: Estimate, metric: Metric) -> str:
+    value, low, high = (metric.shown(one, "+") for one in (estimate.value, estimate.low, estimate.high))
+    return f"{value} [no interval]" if math.isnan(estimate.low) else f"{value} [{low}, {high}]"
 
 
 def _p(p: float) -> str:

@@ -139,20 +139,16 @@ def replace(source: Path, target: Path) -> None:
 
 
 def with_table(text: str, tables: dict[str, Summary]) -> str:
-    """The README with a new table between its marks: the first metric, percent, with intervals."""
+    """The README with a new table between its marks: the first metric, with intervals."""
     before, found, rest = text.partition(START)
     _, end, after = rest.partition(END)
     if not (found and end):
         raise DataError(f"{README} has no lines {START.strip()} and {END.strip()} around its table")
-    metric = next(iter(METRICS))
+    name, metric = next(iter(METRICS.items()))
     lines = [["method", *(name.replace("_", " ") for name in COLUMNS)], ["---"] * (1 + len(COLUMNS))]
     for method, summary in sorted(tables.items()):
-        values, intervals = summary.values(metric, "chosen"), summary.intervals(metric, "chosen")
-        cells = [
-            f"{values[name]:.1f} "
-            f"[{', '.join('-' if end is None else f'{end:.1f}' for end in intervals[name])}]"
-            for name in COLUMNS
-        ]
+        values, intervals = summary.values(name, "chosen"), summary.intervals(name, "chosen")
+        cells = [f"{metric.shown(values[column])} {metric.ends(intervals[column])}" for column in COLUMNS]
         lines.append([f"`{method}`", *cells])
     table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
     return f"{before}{START}{table}{END}{after}"

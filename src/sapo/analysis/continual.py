@@ -12,7 +12,7 @@ NAMES = ("AP", "new_task", "BWT", "FWT", "BWT_final", "forgetting")
 
 
 def continual_metrics(zero_shot: Sequence[float], scores: Sequence[Sequence[float]]) -> dict[str, float]:
-    """AP, BWT, FWT and others from R[i][j], the score on task j after stage i (percent; N x N).
+    """AP, BWT, FWT and others from R[i][j], the score on task j after stage i (higher is better; N x N).
 
     zero_shot: R[0], the base model's scores. Raises DataError for a wrong shape or a score that is missing or
     not finite.
