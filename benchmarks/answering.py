@@ -1,12 +1,16 @@
-"""Are answers generated faster than with model.generate, and are they the same answers?
+"""Are answers generated faster than with model.generate, are they the same, and what do log-likelihoods cost?
 
     python benchmarks/answering.py          # short answers of a trained model, long ones of the untrained one
     python benchmarks/answering.py --rows 64 --variants trained
 
+`with_likelihoods`: the same answers and the log-likelihoods of the right ones, as an evaluation does it; the
+ratio to `ours`, which gives answers alone, is printed (goal: at most 1.15).
 `hf`: model.generate, greedy, rows padded on the left, 8 at a time in the data's order; `hf_sorted`: the same,
 rows sorted by length. All sides get the same model, tokens, limit and stop tokens.
 `trained`: the model learned each of --tasks from --train-rows rows before, and gives the short answers it
-should; limit 16. `long`: the base model on --long-tasks, whose answers are free texts; limit 64.
+should; limit 16.
+`untrained`: the same rows and the base model. `long`: the base model on --long-tasks, whose answers are free
+texts; limit 64.
 """
 
 import tempfile
@@ -19,14 +23,15 @@ from common import Setup, load_tasks, options, record, set_up, table
 from timing import alternate, ready, summary, timing_rows
 from transformers import PreTrainedModel
 
-from sapo.answers.greedy import generate
+from sapo.answers.greedy import answer, generate
 from sapo.artifacts.task import Task
 from sapo.prompts.encoder import Encoded
 from sapo.training.loop import train_task
 from sapo.training.new_lora import new_lora
 
 Answers = list[list[int]]
-LIMITS = {"trained": 16, "long": 64}
+LIMITS = {"trained": 16, "untrained": 16, "long": 64}
+GOAL = 1.15  # time with log-likelihoods to that of answers alone
 
 
 def hf(
@@ -83,14 +88,13 @@ def trained(setup: Setup, task: Task, count: int) -> PreTrainedModel:
 
 
 def main() -> None:
-    parser = options(__doc__, tasks=["task195", "FOMC"], rows=32, name="answering")
+    parser = options(__doc__, tasks=["task195", "FOMC"], rows=64, name="answering")
     parser.add_argument(
         "--long-tasks", nargs="+", default=["task589"], help="tasks of `long` (default: %(default)s)"
     )
-    parser.add_argument("--variants", nargs="+", default=list(LIMITS), choices=list(LIMITS))
-    parser.add_argument(
-        "--limit", type=int, help="most tokens of an answer (default: 16 for `trained`, 64 for `long`)"
-    )
+    parser.add_argument("--variants", nargs="+", default=["trained", "long"], choices=list(LIMITS))
+    parser.add_argument("--own", action="store_true", help="leave the sides of model.generate out")
+    parser.add_argument("--limit", type=int, help="most tokens of an answer (default: 16 or 64 for `long`)")
     parser.add_argument("--train-rows", type=int, default=64, help="default: %(default)s")
     parser.add_argument(
         "--batch-size", type=int, default=8, help="rows at a time of the other sides (default: %(default)s)"
@@ -102,20 +106,23 @@ def main() -> None:
     lines = []
     for variant in arguments.variants:
         limit = arguments.limit or LIMITS[variant]
-        names = arguments.tasks if variant == "trained" else arguments.long_tasks
+        names = arguments.long_tasks if variant == "long" else arguments.tasks
         for task in load_tasks(names, arguments.url, max(arguments.rows, arguments.train_rows)):
             model = trained(setup, task, arguments.train_rows) if variant == "trained" else setup.model()
-            rows = setup.rows(task, split="test")[: arguments.rows]
+            asked = setup.rows(task, split="test", answers=True)[: arguments.rows]
+            rows = [Encoded(row.prompt, []) for row in asked]
             print(f"{variant}, {task.name}: {len(rows)} rows, at most {limit} tokens an answer", flush=True)
             peer = partial(hf, model, rows, stop, pad, limit, arguments.batch_size)
+            how = (stop, pad, limit, setup.params.evaluate.batch_tokens, task.name)
             work = {
-                "ours": partial(
-                    generate, model, rows, stop, pad, limit, setup.params.evaluate.batch_tokens, task.name
-                ),
+                "ours": partial(generate, model, rows, *how),
+                "with_likelihoods": partial(answer, model, asked, *how),
                 "hf": partial(peer, by_length=False),
                 "hf_sorted": partial(peer, by_length=True),
             }
-            seconds, answers = alternate({name: ready(one) for name, one in work.items()}, arguments.repeats)
+            sides = list(work)[: 2 if arguments.own else None]
+            seconds, answers = alternate({name: ready(work[name]) for name in sides}, arguments.repeats)
+            answers["with_likelihoods"], likelihoods = answers["with_likelihoods"]
             same = {
                 name: sum(a == b for a, b in zip(answers["ours"], other, strict=True))
                 for name, other in answers.items()
@@ -127,10 +134,14 @@ def main() -> None:
                 "limit": limit,
                 "mean_prompt_tokens": sum(len(row.prompt) for row in rows) / len(rows),
                 "mean_answer_tokens": sum(map(len, answers["ours"])) / len(rows),
+                "mean_right_answer_tokens": sum(len(row.answer) for row in asked) / len(rows),
+                "log_likelihoods": likelihoods,
                 "answers_equal_to_ours": same,
                 "answers": answers,
             }
             results.append(entry)
+            ratio = entry["time_to_first"]["with_likelihoods"]
+            print(f"with log-likelihoods {ratio:.3f} times the answers alone (goal {GOAL})", flush=True)
             lines += [
                 row | {"same_answers": f"{same[row['side']]}/{len(rows)}"}
                 for row in timing_rows(f"{variant} {task.name}", entry)

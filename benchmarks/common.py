@@ -95,11 +95,17 @@ class Setup:
             parameter.data = parameter.data.clone()
         return model
 
-    def rows(self, task: Task, instruction: str | None = None, split: str = "train") -> list[Encoded]:
-        """The rows of a split as tokens; training rows with their answers."""
+    def rows(
+        self, task: Task, instruction: str | None = None, split: str = "train", answers: bool | None = None
+    ) -> list[Encoded]:
+        """The rows of a split as tokens, with their answers or not; by default training rows have them."""
         text = task.instruction if instruction is None else instruction
         return self.encoder.encode(
-            text, task.suffix, task.language, getattr(task, split), answers=split == "train"
+            text,
+            task.suffix,
+            task.language,
+            getattr(task, split),
+            answers=split == "train" if answers is None else answers,
         )
 
 

@@ -8,7 +8,7 @@ far.
 
 from statistics import fmean
 
-from sapo.analysis.answer_metrics import row_scores
+from sapo.analysis.answer_metrics import METRICS, row_scores
 from sapo.artifacts.base_model import read_base
 from sapo.artifacts.lineage import weights_path
 from sapo.artifacts.predictions import predictions_folder, write_predictions
@@ -46,25 +46,27 @@ def evaluate(stage: str) -> None:
         earlier, earlier_rows = read_scores(after, [BASE, *before]), read_rows(after)
     learned = adapter.lineage.asked() if adapter else {}
 
-    engine = Engine(params, stage, adapter)
-    answers: list[tuple[Task, Kind, list[str], dict[str, list[float]]]] = []
     asked: dict[str, PromptText] = {}
-    scores: dict[Kind, TaskScores] = {"chosen": {}, "original": {}}
+    questions: list[tuple[Task, Kind, PromptText]] = []
     for name in params.sequence.evaluated:
         task = load_task(name)
         own = PromptText(instruction=task.instruction, suffix=task.suffix, language=task.language)
         asked[name] = learned.get(name, own)
-        prompts: dict[Kind, PromptText] = {"chosen": asked[name]}
+        questions.append((task, "chosen", asked[name]))
         if asked[name].instruction != own.instruction:
-            prompts["original"] = own
-        for kind, prompt in prompts.items():
-            texts = engine.answer(task, prompt)
-            of_rows = row_scores(texts, [example.references for example in task.test])
-            answers.append((task, kind, texts, of_rows))
-            scores[kind][name] = {metric: fmean(values) for metric, values in of_rows.items()}
-        scores["original"].setdefault(name, scores["chosen"][name])
-        if is_main():
-            print(f"after {stage}, {name}: {scores['chosen'][name]}", flush=True)
+            questions.append((task, "original", own))
+
+    engine = Engine(params, stage, adapter, [(task, prompt) for task, _, prompt in questions])
+    answers: list[tuple[Task, Kind, list[str], dict[str, list[float]]]] = []
+    scores: dict[Kind, TaskScores] = {"chosen": {}, "original": {}}
+    for (task, kind, _), (texts, likelihoods) in zip(questions, engine.answers(), strict=True):
+        references = [example.references for example in task.test]
+        of_rows = row_scores(texts, references, likelihoods, task.name)
+        answers.append((task, kind, texts, of_rows))
+        scores[kind][task.name] = {metric: fmean(values) for metric, values in of_rows.items()}
+        if kind == "chosen" and is_main():
+            print(f"after {stage}, {task.name}: {told(scores[kind][task.name])}", flush=True)
+    scores["original"] = scores["chosen"] | scores["original"]
     if not is_main():
         return
 
@@ -81,6 +83,11 @@ def evaluate(stage: str) -> None:
     write_scores(stage, [*earlier, now], [*earlier_rows, *rows])
     count = sum(len(texts) for _, _, texts, _ in answers)
     write_provenance("evaluate", stage, params, tasks=len(asked), answers=count)
+
+
+def told(scores: dict[str, float]) -> str:
+    """A task's scores with their units, for the log."""
+    return ", ".join(f"{metric.label} {metric.shown(scores[name])}" for name, metric in METRICS.items())
 
 
 if __name__ == "__main__":

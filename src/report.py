@@ -55,7 +55,7 @@ def report() -> None:
     tables.write_csv(PLOTS / "training.csv", tables.TRAINING, training)
 
     title = f"{params.method.name}, {params.model.name}, sequence {sequence.name}"
-    headline = figures.caption(summary, ("AP", "BWT", "FWT"))
+    headline = figures.caption(summary, ("AP", "BWT", "FWT"), figures.DRAWN)
     figures.matrix(PLOTS / "matrix.png", stages, sequence.order, f"{title}\n{headline}")
     figures.scores(PLOTS / "scores.png", stages, sequence.order, cells, title)
     figures.candidates(PLOTS / "candidates.png", candidates, sequence.order, title)

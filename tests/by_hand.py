@@ -48,9 +48,10 @@ def settings(order: Sequence[str]) -> Params:
 
 
 def metrics_of(scores: Mapping[str, float]) -> dict[str, dict[str, float]]:
-    """Every metric is half of ROUGE-L."""
+    """Every other percentage is half of ROUGE-L, a log-likelihood a hundredth of it less 2 nats a token."""
     return {
         task: {name: value / (1 if name == "rouge_l" else 2) for name in METRICS}
+        | {"log_likelihood": value / 100 - 2}
         for task, value in scores.items()
     }
 

@@ -2,7 +2,7 @@
 
 Not a stage of the pipeline.
 
-usage: python tools/compare.py REV_OR_EXPERIMENT_OR_FILE ... [--metric exact_match] [--original-prompt]
+usage: python tools/compare.py REV_OR_EXPERIMENT_OR_FILE ... [--metric log_likelihood] [--original-prompt]
            [--difference METHOD METHOD] [--md]
 """
 
@@ -30,7 +30,7 @@ def main() -> None:
         metavar="RUN",
         help="a Git revision, an experiment of `dvc exp list --name-only`, `workspace` or a file of results",
     )
-    parser.add_argument("--metric", choices=METRICS, default="rouge_l")
+    parser.add_argument("--metric", choices=METRICS, default=next(iter(METRICS)))
     parser.add_argument(
         "--original-prompt", action="store_true", help="the scores under the original instruction everywhere"
     )

@@ -8,7 +8,8 @@ import pytest
 from rouge_score.rouge_scorer import RougeScorer
 
 from faulty import refuses, tell_apart
-from sapo.analysis.answer_metrics import exact_match, row_scores
+from sapo.analysis import answer_metrics
+from sapo.analysis.answer_metrics import Answer, exact_match
 from sapo.analysis.continual import continual_metrics
 from sapo.analysis.reference_results import score_of
 
@@ -46,6 +47,9 @@ def test_fault_21_one_scorer_serves_all_rows_and_each_is_scored_once(monkeypatch
     )
     monkeypatch.setattr(RougeScorer, "score", lambda self, *a: (scored.append(1), score(self, *a))[1])
 
+    def row_scores(predictions: list[str], references: list[str]) -> dict[str, list[float]]:
+        return answer_metrics.row_scores(predictions, references, [0.0] * len(predictions), "t")
+
     row_scores(["any"], ["any"])  # makes the one that there is
 
     def a_scorer_a_row(predictions: list[str], references: list[str]) -> dict[str, list[float]]:
@@ -53,7 +57,7 @@ def test_fault_21_one_scorer_serves_all_rows_and_each_is_scored_once(monkeypatch
         for prediction, reference in zip(predictions, references, strict=True):
             scorer = RougeScorer(["rougeL"], use_stemmer=True)
             scores["rouge_l"].append(100 * scorer.score(reference, prediction)["rougeL"].fmeasure)
-            scores["exact_match"].append(exact_match(prediction, reference))
+            scores["exact_match"].append(exact_match(Answer(prediction, [reference], 0.0)))
         return scores
 
     def three_times(predictions: list[str], references: list[str]) -> dict[str, list[float]]:

@@ -33,7 +33,7 @@ def test_one_run_leaves_every_output(project: Path) -> None:
         "tiny_llama",
         "pair",
     )
-    for metric in ("rouge_l", "exact_match"):
+    for metric in ("rouge_l", "exact_match", "rouge_1", "log_likelihood"):
         assert set(metrics[metric]) == {"AP", "BWT", "FWT", "BWT_final", "forgetting", "new_task"}
         assert all(isinstance(value, float | int) for value in metrics[metric].values())
     for name in ("matrix", "scores", "candidates", "training"):

@@ -18,6 +18,7 @@ from PIL import Image
 from broken import DROP, edited
 from by_hand import FINGERPRINT, LOSSES, TEST_ROWS, ByHand, run_by_hand, steps, write_provenance_by_hand
 from report import report
+from sapo.analysis.answer_metrics import METRICS
 from sapo.artifacts.chosen_prompt import prompt_path
 from sapo.artifacts.lineage import Lineage, weights_path
 from sapo.artifacts.provenance import GATHERED, Code, RunProvenance
@@ -31,7 +32,8 @@ IMAGES = ["matrix.png", "scores.png", "candidates.png", "training.png"]
 
 SCORES = "metrics/scores/xsum.json"
 
-# A row a stage, the base model first; a column a task. Exact match is half of it, and under the original
+# A row a stage, the base model first; a column a task. Exact match and ROUGE-1 are half of it, a
+# log-likelihood is a hundredth of it less 2 nats a token, and under the original
 # prompt every score of a trained model is 1 lower.
 ROUGE_L: list[list[float]] = [
     [8, 4, 20, 12],
@@ -101,7 +103,9 @@ def test_metrics_are_those_worked_by_hand() -> None:
     expected |= {"BWT_final": BWT_FINAL, "forgetting": FORGETTING, "new_task": NEW_TASK}
     halves = {name: value / 2 for name, value in expected.items()}
     assert written["rouge_l"] == pytest.approx(expected, abs=1e-4)
-    assert written["exact_match"] == pytest.approx(halves, abs=1e-4)
+    assert written["exact_match"] == written["rouge_1"] == pytest.approx(halves, abs=1e-4)
+    nats = {name: value / 100 - 2 * (name in ("AP", "new_task")) for name, value in expected.items()}
+    assert written["log_likelihood"] == pytest.approx(nats, abs=1e-4)
     lower = {"AP": 1, "new_task": 1, "FWT": 1, "BWT": 0, "BWT_final": 0, "forgetting": 0}
     under_original = {name: value - lower[name] for name, value in expected.items()}
     assert written["original_prompt"]["rouge_l"] == pytest.approx(under_original, abs=1e-4)
@@ -115,6 +119,8 @@ def test_tables_hold_every_score_candidate_and_step() -> None:
     cells = [(stage, task) for stage in ["base", *ORDER] for task in ORDER]
     assert [(row["stage"], row["task"]) for row in scores] == cells
     assert [float(row["rouge_l"]) for row in scores] == [value for line in ROUGE_L for value in line]
+    nats = [value / 100 - 2 for line in ROUGE_L for value in line]
+    assert [float(row["log_likelihood"]) for row in scores] == pytest.approx(nats)
     assert [float(row["exact_match"]) for row in scores] == [value / 2 for line in ROUGE_L for value in line]
     candidates = read_csv("plots/candidates.csv")
     numbers = [(task, number) for task in ORDER for number in range(3)]
@@ -241,13 +247,15 @@ def test_a_report_says_what_was_tested_with_what_and_how_sure_its_numbers_are(do
     assert written["test_rows"] == dict.fromkeys(ORDER, TEST_ROWS)
     assert re.fullmatch("[0-9a-f]{64}", written["test_fingerprint"])
     for kind in (written, written["original_prompt"]):
-        for metric in ("rouge_l", "exact_match"):
+        for metric in METRICS:
             for name, value in kind[metric].items():
                 low, high = kind[f"{metric}_interval"][name]
                 assert low <= value <= high
     low, high = written["rouge_l_interval"]["AP"]  # four means of 20 rows that lie 1 above or below
     assert (high - low) / 2 == pytest.approx(2.093 / (20 * 4 - 4) ** 0.5, rel=0.1)
     assert f"ROUGE-L (%): AP {written['rouge_l']['AP']:.1f} [{low:.1f}, {high:.1f}]" in done
+    nats, (low, high) = written["log_likelihood"]["AP"], written["log_likelihood_interval"]["AP"]
+    assert f"log-likelihood (nats a token): AP {nats:.3f} [{low:.3f}, {high:.3f}]" in done
     assert "95 % interval over the choice of test rows; other seeds are not in it" in done
     for row in read_csv("plots/scores.csv"):
         assert float(row["rouge_l_low"]) <= float(row["rouge_l"]) <= float(row["rouge_l_high"])
@@ -286,7 +294,7 @@ def test_models_of_another_method_seed_or_base_are_not_reported_under_these_para
 
 def test_rows_whose_means_are_other_scores_and_another_adapter_are_refused(run: ByHand) -> None:
     edited(SCORES, {"stages.2.scores.xsum.exact_match": 6.0})()
-    message = r"rows of xsum after election_tweets have a mean exact_match of 5\.0000, but the .* say 6\.0"
+    message = r"rows of xsum after election_tweets have a mean exact_match of 5\.0+, but the .* say 6\.0"
     with pytest.raises(OtherRunError, match=message):
         report()
     run.write()

@@ -1,6 +1,7 @@
 """compare.py on runs made by hand in a Git repository: a commit each, row scores in the workspace's files."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -145,6 +146,20 @@ def test_runs_are_told_apart_by_what_differs_and_the_same_run_counts_once() -> N
     )
     with pytest.raises(DataError, match="both lora_inc with seed 1, but differ"):
         grouped([made("lora_inc", 1), made("lora_inc", 1, gain=1)])
+
+
+def test_every_number_has_the_unit_and_the_decimals_of_its_metric() -> None:
+    groups = grouped([made("lora_inc", 1), made("olora", 1, gain=5)])
+    for metric, header, number in (
+        ("exact_match", "exact match (%), original prompt, mean", r"[+-]\d+\.\d"),
+        ("log_likelihood", "log-likelihood (nats a token), original prompt, mean", r"[+-]\d+\.\d{3}"),
+    ):
+        head, _, *lines = compare.means(groups, metric, "original")
+        assert head.startswith(header)
+        lines += compare.differences(groups, metric, "original")[1:]
+        shown = [found for line in lines for found in re.findall(r"(\S+) \[(\S+), (\S+)\]", line)]
+        assert len(shown) == 9
+        assert all(re.fullmatch(number, value) for values in shown for value in values)
 
 
 @pytest.mark.parametrize("field", ["sequence", "test_fingerprint"])

@@ -1,13 +1,14 @@
-"""How good an answer is. A metric is a function here, registered once.
+"""How good an answer is. A metric is an entry of METRICS, at the end.
 
-Files, intervals, figures and compare then know it.
+Scores, row scores, intervals, figures, tables and compare then know it.
 """
 
+import math
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 from sapo.runtime.errors import DataError
@@ -17,28 +18,88 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Metric:
-    """label: for figures, with the unit. score: of (prediction, reference), in percent; higher is better."""
+class Answer:
+    """What a metric may look at: what was answered to a row, and what is right, one or several texts.
 
-    label: str
-    score: Callable[[str, str], float]
+    log_likelihood: mean log-probability, nats a token, of the first right answer and its end of turn under
+    the row's prompt.
+    """
+
+    prediction: str
+    references: Sequence[str]
+    log_likelihood: float
+
+    @cached_property
+    def rouge(self) -> dict[str, float]:
+        """The highest F1 over the references of each kind of ROUGE, in percent (rouge-score, words stemmed).
+
+        Two empty texts: 100.0; an empty one and another: 0.0.
+        """
+        found = [_rouge(self.prediction, reference) for reference in self.references]
+        return {kind: max(one[kind] for one in found) for kind in ROUGE}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A score of a row, higher is better; the mean over rows is a task's.
+
+    title, unit: for figures and tables. decimals: how many are shown. drawn: whether figures have a panel of
+    it; tables always have it.
+    """
+
+    title: str
+    unit: str
+    score: Callable[[Answer], float]
+    decimals: int = 1
+    drawn: bool = True
+
+    @property
+    def label(self) -> str:
+        return f"{self.title} ({self.unit})"
+
+    @property
+    def scale(self) -> tuple[float, float] | None:
+        """The least and the highest score; None where there is no such bound on both sides."""
+        return (0.0, 100.0) if self.unit == PERCENT else None
+
+    def shown(self, value: float, sign: str = "") -> str:
+        """The value as text; sign: `+` for one before a positive number too."""
+        return f"{value:{sign}.{self.decimals}f}"
+
+    def in_cell(self, value: float) -> str:
+        """The value as text of a few characters."""
+        return f"{value:.{self.decimals - 1}f}"
+
+    def ends(self, interval: Sequence[float | None]) -> str:
+        """Both ends of an interval as text; `-` where nothing can be said."""
+        return f"[{', '.join('-' if end is None else self.shown(end) for end in interval)}]"
+
+
+PERCENT = "%"
+ROUGE = ("rouge1", "rougeL")
 
 
 @cache
 def _scorer() -> "RougeScorer":
     from rouge_score.rouge_scorer import RougeScorer  # takes half a second, and only answers need it
 
-    return RougeScorer(["rougeL"], use_stemmer=True)
+    return RougeScorer([*ROUGE], use_stemmer=True)
 
 
-def rouge_l(prediction: str, reference: str) -> float:
-    """ROUGE-L F1 in percent (Lin 2004) of rouge-score, words stemmed. Only for Latin letters and digits.
-
-    Two empty texts: 100.0; an empty one and another: 0.0.
-    """
+def _rouge(prediction: str, reference: str) -> dict[str, float]:
     if not prediction.strip() and not reference.strip():
-        return 100.0
-    return 100 * float(_scorer().score(reference, prediction)["rougeL"].fmeasure)
+        return dict.fromkeys(ROUGE, 100.0)
+    return {kind: 100 * float(one.fmeasure) for kind, one in _scorer().score(reference, prediction).items()}
+
+
+def rouge_l(answer: Answer) -> float:
+    """ROUGE-L F1 in percent (Lin 2004). Only for Latin letters and digits, as ROUGE-1."""
+    return answer.rouge["rougeL"]
+
+
+def rouge_1(answer: Answer) -> float:
+    """ROUGE-1 F1 in percent (Lin 2004): single words, in whatever order."""
+    return answer.rouge["rouge1"]
 
 
 # Full-width forms, minus signs, dashes and Arabic marks of numbers as ASCII writes them
@@ -93,29 +154,49 @@ def _symbol(mark: str) -> str:
     return "" if mark in "$`" or unicodedata.category(mark).startswith("P") else mark
 
 
-def exact_match(prediction: str, reference: str) -> float:
-    """100.0 if both are the same in their `normal` form, else 0.0."""
-    return 100.0 * (normal(prediction) == normal(reference))
+def exact_match(answer: Answer) -> float:
+    """100.0 if the answer and a reference are the same in their `normal` form, else 0.0."""
+    return 100.0 * (normal(answer.prediction) in map(normal, answer.references))
 
 
+def log_likelihood(answer: Answer) -> float:
+    """Mean log-probability, nats a token, of the first reference; at most 0."""
+    return answer.log_likelihood
+
+
+# The first one is the headline
 METRICS = {
-    "rouge_l": Metric("ROUGE-L (%)", rouge_l),
-    "exact_match": Metric("exact match (%)", exact_match),
+    "rouge_l": Metric("ROUGE-L", PERCENT, rouge_l),
+    "exact_match": Metric("exact match", PERCENT, exact_match),
+    "rouge_1": Metric("ROUGE-1", PERCENT, rouge_1, drawn=False),  # of short answers it is ROUGE-L
+    "log_likelihood": Metric("log-likelihood", "nats a token", log_likelihood, decimals=3),
 }
 
 
 def row_scores(
-    predictions: Sequence[str], references: Sequence[str | Sequence[str]]
+    predictions: Sequence[str],
+    references: Sequence[str | Sequence[str]],
+    log_likelihoods: Sequence[float],
+    task: str,
 ) -> dict[str, list[float]]:
-    """Each metric of every row, in percent: the highest over the row's references, of one or several.
+    """Each metric of every row of a task, of which one or several answers are right.
 
-    Raises DataError for no rows or unequal counts.
+    Raises DataError for no rows, unequal counts, and a score that is not finite, which it names by its row.
     """
-    if not references or len(predictions) != len(references):
-        raise DataError(f"{len(predictions)} predictions for {len(references)} references: nothing to score")
+    counts = len(predictions), len(references), len(log_likelihoods)
+    if not references or len(set(counts)) > 1:
+        raise DataError(
+            f"{task}: {counts[0]} predictions and {counts[2]} log-likelihoods for {counts[1]} references: "
+            "nothing to score"
+        )
     right = [[found] if isinstance(found, str) else found for found in references]
-    pairs = list(zip(predictions, right, strict=True))
-    return {
-        name: [max(metric.score(prediction, one) for one in answers) for prediction, answers in pairs]
-        for name, metric in METRICS.items()
-    }
+    answers = [Answer(*of) for of in zip(predictions, right, log_likelihoods, strict=True)]
+    scores = {name: [metric.score(answer) for answer in answers] for name, metric in METRICS.items()}
+    for name, values in scores.items():
+        for row, value in enumerate(values):
+            if not math.isfinite(value):
+                raise DataError(
+                    f"{task}: {name} of test row {row} is {value}: "
+                    "the model's weights or model.dtype cannot be used"
+                )
+    return scores

@@ -1,8 +1,10 @@
 """Runs side by side as tables: means with intervals, and differences with tests."""
 
+import math
 from collections.abc import Sequence
 from itertools import combinations
 
+from sapo.analysis.answer_metrics import METRICS, Metric
 from sapo.analysis.comparison import Group, difference
 from sapo.analysis.continual import OF_PROBES
 from sapo.analysis.intervals import ALONE, Estimate, holm
@@ -37,16 +39,17 @@ def means(groups: Sequence[Group], metric: str, kind: Kind) -> list[str]:
     """Two lines a method: its mean with the interval over test rows, and over seeds."""
     names = names_of(groups)
     table, shown = [["", "seeds", "interval over", *names]], list[Estimate]()
+    of = METRICS[metric]
     for group in groups:
         about = [group.label, ",".join(map(str, sorted(group.runs)))]
         by_rows = group.over_rows(metric, kind)
         if by_rows is not None:
             shown += (found := [by_rows[name] for name in names])
-            table.append([*about, "test rows", *map(_shown, found)])
+            table.append([*about, "test rows", *(_shown(one, of) for one in found)])
         if by_rows is None or len(group.runs) > 1:
             shown += (found := [group.over_seeds(name, metric, kind) for name in names])
-            table.append([*about, "seeds", *map(_shown, found)])
-    lines = [f"{metric}, {kind} prompt, percent, mean over seeds and 95 % interval", *_aligned(table)]
+            table.append([*about, "seeds", *(_shown(one, of) for one in found)])
+    lines = [f"{of.label}, {kind} prompt, mean over seeds and 95 % interval", *_aligned(table)]
     if any(one.low == one.high for one in shown):
         lines.append(f"{ALONE}.")
     lines.append("test rows: bootstrap, for these trainings. seeds: Student's t.")
@@ -83,7 +86,7 @@ def differences(pairs: Sequence[Pair], metric: str, kind: Kind) -> list[str]:
     corrected = holm([estimate.p for _, estimate in rows])
     table = [["difference", "", "over", "", "p", "p (Holm)"]]
     for (cells, estimate), p in zip(rows, corrected, strict=True):
-        table.append([*cells, _shown(estimate), _p(estimate.p), _p(p)])
+        table.append([*cells, _shown(estimate, METRICS[metric]), _p(estimate.p), _p(p)])
     lines = [*_aligned(table), *dict.fromkeys(notes)]
     if any("row scores are missing" in note for note in notes):
         lines.append("`dvc pull` fetches the row scores of a run that was pushed; else run it again.")
@@ -103,23 +106,23 @@ def markdown(groups: Sequence[Group], pairs: Sequence[Pair], metric: str, kind: 
         alone = len(group.runs) == 1 and group.over_rows(metric, kind)
         found = alone or {name: group.over_seeds(name, metric, kind) for name in names}
         seeds = ", ".join(map(str, sorted(group.runs))) + (" (test rows)" if alone else "")
-        lines.append([f"`{group.label}`", seeds, *(_shown(found[name], sign=False) for name in names)])
+        lines.append(
+            [f"`{group.label}`", seeds, *(_shown(found[name], METRICS[metric], "") for name in names)]
+        )
     columns = [name for name in names if name != "unseen_change"]
     head = ["difference", "over", *(name.replace("_", " ") for name in columns)]
     changes = [head, ["---"] * len(head)]
     for a, b in pairs:
         tests, _ = difference(a, b, columns, metric, kind)
         for how, found in tests.items():
-            cells = [_shown(found[name]) for name in columns]
+            cells = [_shown(found[name], METRICS[metric]) for name in columns]
             changes.append([f"`{a.label}` - `{b.label}`", how, *cells])
     return [f"| {' | '.join(line)} |" if line else "" for line in [*lines, [], *changes]]
 
 
-def _shown(estimate: Estimate, sign: bool = True) -> str:
-    form = "+.1f" if sign else ".1f"
-    if estimate.low != estimate.low:
-        return f"{estimate.value:{form}} [no interval]"
-    return f"{estimate.value:{form}} [{estimate.low:{form}}, {estimate.high:{form}}]"
+def _shown(estimate: Estimate, metric: Metric, sign: str = "+") -> str:
+    value, low, high = (metric.shown(one, sign) for one in (estimate.value, estimate.low, estimate.high))
+    return f"{value} [no interval]" if math.isnan(estimate.low) else f"{value} [{low}, {high}]"
 
 
 def _p(p: float) -> str:

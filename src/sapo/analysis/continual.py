@@ -15,7 +15,7 @@ OF_PROBES = ("unseen", "unseen_change")  # only where a sequence has probes
 def continual_metrics(
     zero_shot: Sequence[float], scores: Sequence[Sequence[float]], probes: int = 0
 ) -> dict[str, float]:
-    """AP, BWT, FWT and others from R[i][j], the score on task j after stage i (N x N).
+    """AP, BWT, FWT and others from R[i][j], the score on task j after stage i (higher is better; N x N).
 
     zero_shot: R[0], the base model's scores. Each row ends with the scores on so many `probes`, tasks that
     are never trained. Raises DataError for a wrong shape or a score that is missing or not finite.

@@ -1,7 +1,7 @@
 """The report's figures (matplotlib, PNG): legible at 800 pixels' width, told apart without colour vision."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from sapo.analysis.answer_metrics import METRICS
+from sapo.analysis.answer_metrics import METRICS, Metric
 from sapo.analysis.intervals import ALONE
 from sapo.analysis.tables import Line
 from sapo.artifacts.scores import StageScores
@@ -26,13 +26,13 @@ from sapo.runtime.outputs import write_bytes
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000"]
 MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
 plt.rcParams["text.parse_math"] = False  # a name with two $ is a name, not a formula
-LABELS = {name: metric.label for name, metric in METRICS.items()}
+DRAWN = {name: metric for name, metric in METRICS.items() if metric.drawn}
 
 COVERED = "[ ]: 95 % interval over the choice of test rows; other seeds are not in it"
 
 
 def _save(figure: Figure, path: Path, title: str) -> None:
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(title, fontsize=9.5)
     drawn = io.BytesIO()
     # The same numbers give the same bytes
     figure.savefig(drawn, format="png", dpi=110, metadata={"Software": None})
@@ -40,17 +40,13 @@ def _save(figure: Figure, path: Path, title: str) -> None:
     plt.close(figure)
 
 
-def caption(summary: Summary, names: Sequence[str]) -> str:
+def caption(summary: Summary, names: Sequence[str], metrics: Mapping[str, Metric] = METRICS) -> str:
     """A line a metric: each value and its interval, and a last one that says what the intervals cover."""
     lines, alone = [], []
-    for metric, label in LABELS.items():
+    for metric, of in metrics.items():
         values, intervals = summary.values(metric, "chosen"), summary.intervals(metric, "chosen")
-        shown = [
-            f"{name} {values[name]:.1f} "
-            f"[{', '.join('-' if e is None else f'{e:.1f}' for e in intervals[name])}]"
-            for name in names
-        ]
-        lines.append(f"{label}: {', '.join(shown)}")
+        shown = [f"{name} {of.shown(values[name])} {of.ends(intervals[name])}" for name in names]
+        lines.append(f"{of.label}: {', '.join(shown)}")
         if any(None not in intervals[name] and intervals[name][0] == intervals[name][1] for name in names):
             alone = [ALONE]
     return "\n".join([*lines, COVERED, *alone])
@@ -61,39 +57,36 @@ def _style(index: int) -> dict[str, Any]:
 
 
 def matrix(path: Path, stages: Sequence[StageScores], order: Sequence[str], title: str) -> None:
-    """The task x task matrix in percent, one panel a metric: a row a stage, a column a task.
+    """The task x task matrix, one panel a metric with its own scale: a row a stage, a column a task.
 
     The first row is the base model's.
     """
-    size = (2.6 + 0.95 * len(order) * len(LABELS), 1.9 + 0.62 * len(stages))
-    figure, axes = plt.subplots(1, len(LABELS), figsize=size, layout="constrained", sharey=True)
-    for axis, (metric, label) in zip(axes, LABELS.items(), strict=True):
-        values = [[one.scores[task][metric] for task in order] for one in stages]
-        image = axis.imshow(values, cmap="cividis", vmin=0, vmax=100, aspect="auto")
-        axis.set(title=label, xlabel="evaluated task")
+    size = (max(8.0, 2.8 + 0.95 * len(order)), 1.6 + len(DRAWN) * (0.5 + 0.42 * len(stages)))
+    figure, axes = plt.subplots(len(DRAWN), 1, figsize=size, layout="constrained", sharex=True, squeeze=False)
+    for axis, (name, metric) in zip(axes[:, 0], DRAWN.items(), strict=True):
+        values = np.array([[one.scores[task][name] for task in order] for one in stages])
+        least, most = metric.scale or (values.min(), values.max())
+        image = axis.imshow(values, cmap="cividis", vmin=least, vmax=most, aspect="auto")
+        axis.set(title=metric.title, ylabel="model after stage")
         axis.set_xticks(range(len(order)), order, rotation=20, ha="right")
         axis.set_yticks(range(len(stages)), [one.stage for one in stages])
-        for i, line in enumerate(values):
-            for j, value in enumerate(line):
-                learned = i > j  # row 0 is the base model: task j is trained in row j + 1
-                colour = "white" if value < 55 else "black"
-                axis.text(
-                    j,
-                    i,
-                    f"{value:.0f}",
-                    ha="center",
-                    va="center",
-                    color=colour,
-                    fontweight="bold" if learned else "normal",
-                )
-                if i == j + 1:
-                    axis.add_patch(
-                        Rectangle(
-                            (j - 0.47, i - 0.47), 0.94, 0.94, fill=False, edgecolor="white", linewidth=2
-                        )
-                    )
-    axes[0].set_ylabel("model after stage")
-    figure.colorbar(image, ax=axes, label="score (%)")
+        for (i, j), value in np.ndenumerate(values):
+            dark = value < least + 0.55 * (most - least)
+            axis.text(
+                j,
+                i,
+                metric.in_cell(value),
+                ha="center",
+                va="center",
+                color="white" if dark else "black",
+                # Row 0 is the base model: task j is trained in row j + 1
+                fontweight="bold" if i > j else "normal",
+            )
+            if i == j + 1:
+                place = (j - 0.47, i - 0.47)
+                axis.add_patch(Rectangle(place, 0.94, 0.94, fill=False, edgecolor="white", linewidth=2))
+        figure.colorbar(image, ax=axis, label=metric.unit)
+    axes[-1, 0].set_xlabel("evaluated task")
     _save(figure, path, f"{title}\nframed: just trained; bold: trained so far")
 
 
@@ -104,15 +97,15 @@ def scores(
 
     intervals: (stages, tasks, metrics, 2), the ends of each score's bar; NaN for none.
     """
-    figure, axes = plt.subplots(
-        1, len(LABELS), figsize=(5.5 * len(LABELS), 4.6), layout="constrained", sharey=True
-    )
-    for number, (axis, (metric, label)) in enumerate(zip(axes, LABELS.items(), strict=True)):
+    size = (max(8.0, 4 + 0.9 * len(stages)), 1.4 + 2.5 * len(DRAWN))
+    figure, axes = plt.subplots(len(DRAWN), 1, figsize=size, layout="constrained", sharex=True, squeeze=False)
+    for axis, (name, metric) in zip(axes[:, 0], DRAWN.items(), strict=True):
+        ends = intervals[:, :, list(METRICS).index(name)]
         for index, task in enumerate(order):
-            values = np.array([one.scores[task][metric] for one in stages])
+            values = np.array([one.scores[task][name] for one in stages])
             # Beside one another: bars would hide bars
             places = np.arange(len(stages)) + 0.09 * (index - (len(order) - 1) / 2)
-            bars = np.abs(intervals[:, index, number].T - values)
+            bars = np.abs(ends[:, index].T - values)
             style = _style(index)
             axis.errorbar(
                 places,
@@ -128,13 +121,17 @@ def scores(
                 places, values, label=task, markersize=7, markerfacecolor="white", linewidth=1.6, **style
             )
             axis.plot(places[index + 1 :], values[index + 1 :], linestyle="none", markersize=7, **style)
-        axis.set_xticks(range(len(stages)), [one.stage for one in stages], rotation=20, ha="right")
-        axis.set(title=label, xlabel="model after stage", ylim=(-3, 103))
+        axis.set(title=metric.title, ylabel=metric.unit)
+        if metric.scale:
+            least, most = metric.scale
+            axis.set_ylim(least - 0.03 * (most - least), most + 0.03 * (most - least))
         axis.grid(alpha=0.3)
-    axes[0].set_ylabel("score (%)")
-    axes[-1].legend(title="evaluated task", loc="center left", bbox_to_anchor=(1.01, 0.5))
+    axes[-1, 0].set_xticks(range(len(stages)), [one.stage for one in stages], rotation=20, ha="right")
+    axes[-1, 0].set_xlabel("model after stage")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, title="evaluated task", loc="outside right center")
     covered = COVERED.replace("[ ]", "bars")
-    _save(figure, path, f"{title}\nfilled marker: the task has been trained; {covered}")
+    _save(figure, path, f"{title}\nfilled marker: the task has been trained\n{covered}")
 
 
 def candidates(path: Path, lines: Sequence[Line], order: Sequence[str], title: str) -> None:

@@ -19,9 +19,9 @@ from sapo.runtime.errors import DataError, OtherRunError
 LEVEL = 0.95
 RESAMPLES = 2000
 ALONE = "an interval without width: the rows are all alike there, which is not certainty"
-ALIKE = 1e-9  # percent: differences below it are rounding
+ALIKE = 1e-9  # in any metric's unit: differences below it are rounding
 
-Table = dict[str, np.ndarray]  # task -> (stages, metrics, rows), percent
+Table = dict[str, np.ndarray]  # task -> (stages, metrics, rows), in each metric's unit
 
 
 def row_tables(
@@ -63,9 +63,9 @@ def check_means(table: Table, stages: Sequence[StageScores], kind: Kind, where: 
         for one, values in zip(stages, means, strict=True):
             for metric, mean in zip(METRICS, values, strict=True):
                 score = one.under(kind)[task][metric]
-                if abs(score - mean) >= 1e-3:
+                if abs(score - mean) >= 1e-5:  # rows are kept to 1e-6
                     raise OtherRunError(
-                        f"{where}: the rows of {task} after {one.stage} have a mean {metric} of {mean:.4f}, "
+                        f"{where}: the rows of {task} after {one.stage} have a mean {metric} of {mean:.6f}, "
                         f"but the scores under the {kind} prompt say {score}"
                     )
 

@@ -15,7 +15,8 @@ from sapo.runtime.outputs import output_folder, write_jsonl
 class Prediction(Part):
     """row: its number in test.jsonl. references: all right answers, as published.
 
-    Each metric's score of the row, in percent, has the metric's name.
+    Each metric's score of the row has the metric's name, and the unit that sapo.analysis.answer_metrics says:
+    percent, or for `log_likelihood` (of the first right answer) nats a token.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -33,7 +34,7 @@ def predictions_folder(stage: str) -> AbstractContextManager[Path]:
 def write_predictions(
     folder: Path, task: Task, kind: Kind, answers: Sequence[str], scores: Mapping[str, Sequence[float]]
 ) -> None:
-    """Write the answers to a task's test rows, in their order; scores: metric -> percent of each row."""
+    """Write the answers to a task's test rows, in their order; scores: metric -> score of each row."""
     lines = [
         Prediction.model_validate(
             {"row": number, "prediction": answer, "references": [*example.references]}

@@ -16,7 +16,7 @@ from sapo.runtime.outputs import write_json, write_jsonl
 
 # A task is prompted with the instruction it was trained with, or with its own
 Kind = Literal["chosen", "original"]
-TaskScores = dict[str, dict[str, float]]  # task -> metric -> mean over the test rows, percent
+TaskScores = dict[str, dict[str, float]]  # task -> metric -> mean over the test rows, in the metric's unit
 
 
 class StageScores(Part):
@@ -32,16 +32,18 @@ class StageScores(Part):
 
 
 class Scores(Artifact):
-    FORMAT: ClassVar[int] = 2
+    FORMAT: ClassVar[int] = 3  # 2: without ROUGE-1 and log-likelihood
     stages: list[StageScores]  # the base model first
 
 
 class RowScores(Artifact):
-    """A line: the score of every test row of a task after a stage, metric -> percent, in test.jsonl's order.
+    """A line: metric -> the score of every test row of a task after a stage, in test.jsonl's order.
 
+    The unit is the metric's (sapo.analysis.answer_metrics): percent or, of log-likelihoods, nats a token.
     There is no line for `original` where both prompts are the same.
     """
 
+    FORMAT: ClassVar[int] = 2  # 1: percentages alone
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, list[float]]
     stage: str
@@ -50,8 +52,8 @@ class RowScores(Artifact):
 
     @classmethod
     def of(cls, stage: str, task: str, prompt: Kind, metrics: Mapping[str, Sequence[float]]) -> "RowScores":
-        """The line of these scores (metric -> percent), to 1e-4."""
-        rounded = {metric: [round(value, 4) for value in values] for metric, values in metrics.items()}
+        """The line of these scores, to 1e-6."""
+        rounded = {metric: [round(value, 6) for value in values] for metric, values in metrics.items()}
         return cls.model_validate({"stage": stage, "task": task, "prompt": prompt} | rounded)
 
     @property

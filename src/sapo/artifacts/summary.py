@@ -20,7 +20,7 @@ HEADLINE_METRIC = "rouge_l"
 HEADLINE_NAMES = ("AP", "BWT", "FWT", "forgetting", "new_task", "unseen", "unseen_change")
 INTERVAL = "_interval"  # ends the name of a metric's intervals
 
-# AP, BWT ... -> percent, or both ends of an interval (null where nothing can be said)
+# AP, BWT ... -> value in the metric's unit, or both ends of an interval (null where nothing can be said)
 Numbers = dict[str, float] | dict[str, list[float | None]]
 
 
@@ -32,14 +32,14 @@ class Metrics(Part):
 
 
 def metric_fields(values: Mapping[str, Numbers], intervals: Mapping[str, Numbers]) -> dict[str, Numbers]:
-    """The fields of metric -> AP, BWT ... -> percent, and of their intervals."""
+    """The fields of metric -> AP, BWT ... -> value, and of their intervals."""
     return {**values, **{f"{metric}{INTERVAL}": ends for metric, ends in intervals.items()}}
 
 
 class Summary(Artifact):
     """METRIC and METRIC_interval, under the chosen prompts, stand beside these fields."""
 
-    FORMAT: ClassVar[int] = 2
+    FORMAT: ClassVar[int] = 2  # 1: without ROUGE-1, log-likelihood and probes
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Numbers]
     method: str

@@ -64,9 +64,10 @@ def window(config: "PreTrainedConfig") -> int | None:
 def shared_length(model: "PreTrainedModel", rows: Sequence[Encoded], room: int = 0) -> int:
     """How many leading prompt tokens of the rows may run once for all of them; 0 where that is not exact.
 
-    room: tokens to come after a row. Raises DataError for a row that is longer than the model's context.
+    room: tokens that may come after a prompt, where its answer is not longer. Raises DataError for a row that
+    is longer than the model's context.
     """
-    longest = max(len(row.prompt) + len(row.answer) for row in rows) + room
+    longest = max(len(row.prompt) + max(len(row.answer), room) for row in rows)
     check_length(model.config, longest)
     reason = _reason(model.config, longest)
     if reason:

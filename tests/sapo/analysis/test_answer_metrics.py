@@ -1,8 +1,10 @@
 """Answer metrics against values worked by hand and shared."""
 
+import math
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -11,7 +13,8 @@ from hypothesis import strategies as st
 
 from laboratory import REPOSITORY
 from parity import FOLDER, TOLERANCE, worked
-from sapo.analysis.answer_metrics import METRICS, Metric, exact_match, normal, rouge_l, row_scores
+from sapo.analysis import answer_metrics
+from sapo.analysis.answer_metrics import METRICS, PERCENT, Answer, Metric, normal
 from sapo.runtime.errors import DataError
 
 # prediction, reference, ROUGE-L, exact match; ROUGE-L = 2PR / (P + R) of the longest common subsequence
@@ -28,6 +31,23 @@ ANSWERS = [
     ("don't stop", "dont stop", 40.0, 100.0),
     ("支持", "支持", 0.0, 100.0),  # ROUGE-L sees Latin letters and digits only
 ]
+
+
+def row_scores(
+    predictions: Sequence[str], references: Sequence[str | Sequence[str]]
+) -> dict[str, list[float]]:
+    """The scores of what was answered; the right answers are all as likely."""
+    scores = answer_metrics.row_scores(predictions, references, [-1.0] * len(predictions), "t")
+    assert scores.pop("log_likelihood") == [-1.0] * len(predictions)
+    return scores
+
+
+def rouge_l(prediction: str, reference: str) -> float:
+    return answer_metrics.rouge_l(Answer(prediction, [reference], 0.0))
+
+
+def exact_match(prediction: str, reference: str) -> float:
+    return answer_metrics.exact_match(Answer(prediction, [reference], 0.0))
 
 
 @pytest.mark.parametrize(("prediction", "reference", "rouge", "exact"), ANSWERS)
@@ -109,13 +129,10 @@ def test_punctuation_around_words_does_not_count(word: str, before: str, after: 
 
 @pytest.mark.parametrize("nothing", ["", " ", "\n\t"])
 def test_an_empty_answer_is_right_where_the_reference_is_empty_and_nowhere_else(nothing: str) -> None:
-    assert (
-        row_scores([nothing], [""]) == row_scores([""], [nothing]) == {"rouge_l": [100], "exact_match": [100]}
-    )
-    assert row_scores(["a", nothing, "?"], [nothing, "a", nothing]) == {
-        "rouge_l": [0, 0, 0],
-        "exact_match": [0, 0, 0],
-    }
+    right = {"rouge_l": [100], "exact_match": [100], "rouge_1": [100]}
+    assert row_scores([nothing], [""]) == row_scores([""], [nothing]) == right
+    wrong = {"rouge_l": [0, 0, 0], "exact_match": [0, 0, 0], "rouge_1": [0, 0, 0]}
+    assert row_scores(["a", nothing, "?"], [nothing, "a", nothing]) == wrong
 
 
 def test_the_best_reference_counts_for_each_metric_apart() -> None:
@@ -127,19 +144,49 @@ def test_the_best_reference_counts_for_each_metric_apart() -> None:
 
 def test_every_row_has_its_own_scores_in_order() -> None:
     result = row_scores([row[0] for row in ANSWERS], [row[1] for row in ANSWERS])
-    assert result.keys() == METRICS.keys()
+    assert result.keys() == METRICS.keys() - {"log_likelihood"}
     assert result["rouge_l"] == pytest.approx([row[2] for row in ANSWERS], abs=TOLERANCE)
     assert result["exact_match"] == [row[3] for row in ANSWERS]
 
 
 def test_a_metric_that_is_registered_is_scored_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    shorter = Metric("no longer than the reference (%)", lambda a, b: 100.0 * (len(a) <= len(b)))
-    monkeypatch.setitem(METRICS, "shorter", shorter)
+    def shorter(answer: Answer) -> float:
+        return 100.0 * (len(answer.prediction) <= len(answer.references[0]))
+
+    monkeypatch.setitem(METRICS, "shorter", Metric("no longer than the reference", PERCENT, shorter))
     assert row_scores(["a", "bbb"], ["aa", "b"])["shorter"] == [100.0, 0.0]
 
 
+def test_rouge_1_counts_words_in_whatever_order() -> None:
+    scores = row_scores(["b a", "she was running", "支持"], ["a b", "run she", "支持"])
+    assert scores["rouge_1"] == pytest.approx([100, 80, 0])  # P = 2/3, R = 1
+    assert scores["rouge_l"] == pytest.approx([50, 40, 0])
+
+
+def test_a_log_likelihood_is_no_percentage_and_one_that_is_not_finite_is_an_error() -> None:
+    likelihoods = [-1.25, -7.5]
+    assert (
+        answer_metrics.row_scores(["a", "b"], ["a", "c"], likelihoods, "t")["log_likelihood"] == likelihoods
+    )
+    metric = METRICS["log_likelihood"]
+    assert (metric.label, metric.scale) == ("log-likelihood (nats a token)", None)
+    assert (metric.shown(-1.25), metric.shown(0.25, "+"), metric.in_cell(-1.25)) == (
+        "-1.250",
+        "+0.250",
+        "-1.25",
+    )
+    assert metric.ends([-1.5, None]) == "[-1.500, -]"
+    for bad in (math.nan, -math.inf):
+        with pytest.raises(
+            DataError, match=r"^mood: log_likelihood of test row 1 is (nan|-inf): .*model\.dtype"
+        ):
+            answer_metrics.row_scores(["a", "b"], ["a", "c"], [-1.0, bad], "mood")
+    with pytest.raises(DataError, match=r"^mood: 2 predictions and 1 log-likelihoods for 2 references"):
+        answer_metrics.row_scores(["a", "b"], ["a", "c"], [-1.0], "mood")
+
+
 def test_fault_20_one_row_is_enough_to_score() -> None:
-    assert row_scores(["A."], ["A"]) == {"rouge_l": [100.0], "exact_match": [100.0]}
+    assert row_scores(["A."], ["A"]) == {"rouge_l": [100.0], "exact_match": [100.0], "rouge_1": [100.0]}
 
 
 @pytest.mark.parametrize(
@@ -148,7 +195,9 @@ def test_fault_20_one_row_is_enough_to_score() -> None:
 def test_fault_04_no_rows_or_unequal_counts_are_an_error_and_not_a_zero(
     predictions: list[str], references: list[str]
 ) -> None:
-    with pytest.raises(DataError, match=f"{len(predictions)} predictions for {len(references)} references"):
+    with pytest.raises(
+        DataError, match=f"{len(predictions)} predictions .* for {len(references)} references"
+    ):
         row_scores(predictions, references)
 
 
@@ -169,11 +218,11 @@ def test_fault_21_one_scorer_serves_all_rows(monkeypatch: pytest.MonkeyPatch) ->
     assert rouge_l("a", "a") == 100  # makes the one scorer
     monkeypatch.setattr("rouge_score.rouge_scorer.RougeScorer", another)
     half = row_scores(["a b", "c"] * 50, ["a b", "d"] * 50)
-    assert half == {"rouge_l": [100.0, 0.0] * 50, "exact_match": [100.0, 0.0] * 50}
+    assert half["exact_match"] == half["rouge_l"] == half["rouge_1"] == [100.0, 0.0] * 50
 
 
 def test_fault_21_metrics_need_no_tokenizer() -> None:
-    answers = "from sapo.analysis.answer_metrics import row_scores; row_scores(['a'], ['a'])"
+    answers = "from sapo.analysis.answer_metrics import row_scores; row_scores(['a'], ['a'], [0.0], 't')"
     code = f"import sys; {answers}; print({{'transformers', 'tokenizers', 'torch'}} & set(sys.modules))"
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY / "src")}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)

@@ -12,7 +12,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
-from sapo.answers.greedy import generate
+from sapo.answers.greedy import answer
 from sapo.prompts import sharing
 from sapo.prompts.encoder import Encoded
 from sapo.prompts.prefix import prefix_length
@@ -118,6 +118,8 @@ ROWS = {
     "long": new_rows([60, 3, 110], [2, 4, 1]),
 }
 
+LONGER = new_rows([1], [NEW_TOKENS + 3])[0].answer
+
 
 def plain_loss(model: torch.nn.Module, row: Encoded) -> Tensor:
     ids = torch.tensor([row.prompt + row.answer])
@@ -166,8 +168,13 @@ def test_equal_to_stock_transformers(architecture: str, options: dict[str, Any])
             assert RowLosses(model, rows, PAD, 400)(range(len(rows))) == pytest.approx(expected, rel=2e-5)
         answers = [plain_answer(model, row) for row in rows]
         assert len(set(map(tuple, answers))) > 1, "answers that do not depend on the prompt show nothing"
-        prompts = [Encoded(row.prompt, []) for row in rows]
-        assert generate(model, prompts, {PAD}, PAD, NEW_TOKENS, 400, "") == answers
+        # One right answer is the end of turn alone, another longer than answers may be
+        asked = [*rows, Encoded(rows[0].prompt, [PAD]), Encoded(rows[1].prompt, LONGER)]
+        with torch.no_grad():
+            means = [-plain_loss(model, row).item() / len(row.answer) for row in asked]
+        found, likelihoods = answer(model, asked, {PAD}, PAD, NEW_TOKENS, 200, "")
+        assert found == [*answers, *answers[:2]]
+        assert likelihoods == pytest.approx(means, abs=1e-5)
 
     peft = adapted(model)
     for rows in ROWS.values():
