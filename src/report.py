@@ -56,8 +56,8 @@ def report() -> None:
 
     title = f"{params.method.name}, {params.model.name}, sequence {sequence.name}"
     headline = figures.caption(summary, ("AP", "BWT", "FWT"), figures.DRAWN)
-    figures.matrix(PLOTS / "matrix.png", stages, sequence.order, f"{title}\n{headline}")
-    figures.scores(PLOTS / "scores.png", stages, sequence.order, cells, title)
+    figures.matrix(PLOTS / "matrix.png", stages, evaluated, f"{title}\n{headline}")
+    figures.scores(PLOTS / "scores.png", stages, evaluated, cells, title)
     figures.candidates(PLOTS / "candidates.png", candidates, sequence.order, title)
     figures.training(PLOTS / "training.png", training, sequence.order, title)
     print(figures.caption(summary, [*NAMES, *(OF_PROBES if sequence.probes else ())]))

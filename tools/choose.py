@@ -219,22 +219,28 @@ def table(candidates: list[Candidate], best: int) -> list[str]:
 def answered(
     model: Any, tokenizer: Any, encoder: Any, task: Task, prompts: dict[Kind, str], asked: argparse.Namespace
 ) -> dict[Kind, dict[str, float]]:
-    """Print and return each metric's mean over the test rows, in percent, under each instruction."""
+    """Print and return each metric's mean over the test rows under each instruction."""
     from sapo.analysis.answer_metrics import METRICS, row_scores
-    from sapo.answers.greedy import generate
+    from sapo.answers.greedy import answer
 
     stop = {end for end in (encoder.end_of_turn, tokenizer.eos_token_id) if end is not None}
     scores: dict[Kind, dict[str, float]] = {}
-    print(f"\n{len(task.test)} test rows" + "".join(f"  {metric.label:>16}" for metric in METRICS.values()))
+    print(f"\n{len(task.test)} test rows" + "".join(f"  {metric.label}" for metric in METRICS.values()))
     for kind, text in prompts.items():
-        rows = encoder.encode(text, task.suffix, task.language, task.test, answers=False)
-        found = generate(
+        rows = encoder.encode(text, task.suffix, task.language, task.test, answers=True)
+        found, likelihoods = answer(
             model, rows, stop, encoder.end_of_turn, asked.max_new_tokens, asked.batch_tokens, kind
         )
         texts = [one.strip() for one in tokenizer.batch_decode(found, skip_special_tokens=True)]
-        of_rows = row_scores(texts, [example.references for example in task.test])
+        of_rows = row_scores(texts, [one.references for one in task.test], likelihoods, task.name)
         scores[kind] = {metric: fmean(values) for metric, values in of_rows.items()}
-        print(f"{kind:13}" + "".join(f"  {value:16.1f}" for value in scores[kind].values()))
+        print(
+            f"{kind:13}"
+            + "".join(
+                f"  {metric.shown(scores[kind][name]):>{len(metric.label)}}"
+                for name, metric in METRICS.items()
+            )
+        )
     return scores
 
 

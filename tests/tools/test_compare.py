@@ -65,7 +65,9 @@ def made(method: str, seed: int, gain: float = 0.0, rows: bool = True, **setting
         **fields,
     )
     found = {"method.name": method, "train.learning_rate": 0.1} | settings
-    return Run(f"{method}-{seed}", summary, found, {"chosen": scores, "original": scores} if rows else None)
+    return Run(
+        f"{method}-{seed}", summary, found, {"chosen": scores, "original": scores} if rows else None, ORDER
+    )
 
 
 def changed(run: Run, **fields: Any) -> Run:

@@ -30,12 +30,16 @@ ALIKE = {"seed", "launch", "concurrency", "url", "path", "adapter_path", "adapte
 
 @dataclass(frozen=True)
 class Run:
-    """One run. settings: dotted name -> value. rows: prompt -> row scores, where they could be had."""
+    """One run. settings: dotted name -> value. rows: prompt -> row scores, where they could be had.
+
+    order: the tasks as they were trained.
+    """
 
     name: str
     summary: Summary
     settings: dict[str, Any]
     rows: dict[Kind, Table] | None
+    order: list[str]
 
     @property
     def has_probes(self) -> bool:
@@ -75,7 +79,7 @@ def run_in_file(path: Path) -> Run:
         raise DataError(f"{error}; it has to be written again with this version") from None
     order, evaluated = _tasks(results.settings, str(path))
     rows = row_tables(results.rows, [BASE, *order], evaluated, str(path))
-    return Run(path.stem, results.summary, _settings(results.settings), rows)
+    return Run(path.stem, results.summary, _settings(results.settings), rows, order)
 
 
 def _tasks(params: Any, where: str) -> tuple[list[str], list[str]]:
@@ -102,7 +106,7 @@ def _run(name: str) -> Run:
             RowScores.parse(line, f"{where}{path}, line {n}") for n, line in enumerate(text.splitlines(), 1)
         ]
         rows = row_tables(lines, [BASE, *order], evaluated, f"{where}{path}")
-    return Run(name, summary, _settings(params), rows)
+    return Run(name, summary, _settings(params), rows, order)
 
 
 def _read(path: str, revision: str) -> str:
@@ -138,6 +142,11 @@ class Group:
 
     label: str
     runs: dict[int, Run]
+
+    @property
+    def order(self) -> list[str]:
+        """The tasks in the order in which they were trained."""
+        return next(iter(self.runs.values())).order
 
     def over_seeds(self, name: str, metric: str, kind: Kind) -> Estimate:
         """The mean over the seeds, with an interval where there are several."""

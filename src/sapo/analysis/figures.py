@@ -31,7 +31,7 @@ DRAWN = {name: metric for name, metric in METRICS.items() if metric.drawn}
 COVERED = "[ ]: 95 % interval over the choice of test rows; other seeds are not in it"
 
 
-def _save(figure: Figure, path: Path, title: str) -> None:
+def save(figure: Figure, path: Path, title: str) -> None:
     figure.suptitle(title, fontsize=9.5)
     drawn = io.BytesIO()
     # The same numbers give the same bytes
@@ -52,23 +52,27 @@ def caption(summary: Summary, names: Sequence[str], metrics: Mapping[str, Metric
     return "\n".join([*lines, COVERED, *alone])
 
 
-def _style(index: int) -> dict[str, Any]:
+def style(index: int) -> dict[str, Any]:
+    """Colour and marker of the task with this number."""
     return {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
 
 
-def matrix(path: Path, stages: Sequence[StageScores], order: Sequence[str], title: str) -> None:
+def matrix(path: Path, stages: Sequence[StageScores], evaluated: Sequence[str], title: str) -> None:
     """The task x task matrix, one panel a metric with its own scale: a row a stage, a column a task.
 
-    The first row is the base model's.
+    The first row is the base model's. evaluated: the trained tasks in their order, then the probes.
     """
-    size = (max(8.0, 2.8 + 0.95 * len(order)), 1.6 + len(DRAWN) * (0.5 + 0.42 * len(stages)))
+    trained, names = len(stages) - 1, _named(stages, evaluated)
+    size = (max(8.0, 2.8 + 0.95 * len(evaluated)), 1.6 + len(DRAWN) * (0.5 + 0.42 * len(stages)))
     figure, axes = plt.subplots(len(DRAWN), 1, figsize=size, layout="constrained", sharex=True, squeeze=False)
     for axis, (name, metric) in zip(axes[:, 0], DRAWN.items(), strict=True):
-        values = np.array([[one.scores[task][name] for task in order] for one in stages])
+        values = np.array([[one.scores[task][name] for task in evaluated] for one in stages])
         least, most = metric.scale or (values.min(), values.max())
         image = axis.imshow(values, cmap="cividis", vmin=least, vmax=most, aspect="auto")
         axis.set(title=metric.title, ylabel="model after stage")
-        axis.set_xticks(range(len(order)), order, rotation=20, ha="right")
+        if trained < len(evaluated):
+            axis.axvline(trained - 0.5, color="white", linewidth=4)
+        axis.set_xticks(range(len(evaluated)), names, rotation=20, ha="right")
         axis.set_yticks(range(len(stages)), [one.stage for one in stages])
         for (i, j), value in np.ndenumerate(values):
             dark = value < least + 0.55 * (most - least)
@@ -80,47 +84,61 @@ def matrix(path: Path, stages: Sequence[StageScores], order: Sequence[str], titl
                 va="center",
                 color="white" if dark else "black",
                 # Row 0 is the base model: task j is trained in row j + 1
-                fontweight="bold" if i > j else "normal",
+                fontweight="bold" if i > j and j < trained else "normal",
             )
-            if i == j + 1:
+            if i == j + 1 and j < trained:
                 place = (j - 0.47, i - 0.47)
                 axis.add_patch(Rectangle(place, 0.94, 0.94, fill=False, edgecolor="white", linewidth=2))
         figure.colorbar(image, ax=axis, label=metric.unit)
     axes[-1, 0].set_xlabel("evaluated task")
-    _save(figure, path, f"{title}\nframed: just trained; bold: trained so far")
+    save(figure, path, f"{title}\nframed: just trained; bold: trained so far")
+
+
+def _named(stages: Sequence[StageScores], evaluated: Sequence[str]) -> list[str]:
+    """The tasks' names as they are shown: a probe is said to be one."""
+    trained = len(stages) - 1
+    return [task if place < trained else f"{task} (probe)" for place, task in enumerate(evaluated)]
 
 
 def scores(
-    path: Path, stages: Sequence[StageScores], order: Sequence[str], intervals: np.ndarray, title: str
+    path: Path, stages: Sequence[StageScores], evaluated: Sequence[str], intervals: np.ndarray, title: str
 ) -> None:
     """Each task's score over the stages, one panel a metric; a filled marker where the task has been trained.
 
-    intervals: (stages, tasks, metrics, 2), the ends of each score's bar; NaN for none.
+    evaluated: the trained tasks in their order, then the probes, whose lines are broken. intervals: (stages,
+    tasks, metrics, 2), the ends of each score's bar; NaN for none.
     """
     size = (max(8.0, 4 + 0.9 * len(stages)), 1.4 + 2.5 * len(DRAWN))
     figure, axes = plt.subplots(len(DRAWN), 1, figsize=size, layout="constrained", sharex=True, squeeze=False)
     for axis, (name, metric) in zip(axes[:, 0], DRAWN.items(), strict=True):
         ends = intervals[:, :, list(METRICS).index(name)]
-        for index, task in enumerate(order):
+        for index, (task, label) in enumerate(zip(evaluated, _named(stages, evaluated), strict=True)):
             values = np.array([one.scores[task][name] for one in stages])
             # Beside one another: bars would hide bars
-            places = np.arange(len(stages)) + 0.09 * (index - (len(order) - 1) / 2)
+            places = np.arange(len(stages)) + 0.09 * (index - (len(evaluated) - 1) / 2)
             bars = np.abs(ends[:, index].T - values)
-            style = _style(index)
+            look = style(index)
             axis.errorbar(
                 places,
                 values,
                 bars,
                 fmt="none",
-                ecolor=style["color"],
+                ecolor=look["color"],
                 elinewidth=1.3,
                 capsize=2.5,
                 alpha=0.6,
             )
             axis.plot(
-                places, values, label=task, markersize=7, markerfacecolor="white", linewidth=1.6, **style
+                places,
+                values,
+                label=label,
+                markersize=7,
+                markerfacecolor="white",
+                linewidth=1.6,
+                linestyle="-" if index < len(stages) - 1 else "--",
+                **look,
             )
-            axis.plot(places[index + 1 :], values[index + 1 :], linestyle="none", markersize=7, **style)
+            axis.plot(places[index + 1 :], values[index + 1 :], linestyle="none", markersize=7, **look)
         axis.set(title=metric.title, ylabel=metric.unit)
         if metric.scale:
             least, most = metric.scale
@@ -131,7 +149,7 @@ def scores(
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, title="evaluated task", loc="outside right center")
     covered = COVERED.replace("[ ]", "bars")
-    _save(figure, path, f"{title}\nfilled marker: the task has been trained\n{covered}")
+    save(figure, path, f"{title}\nfilled marker: the task has been trained\n{covered}")
 
 
 def candidates(path: Path, lines: Sequence[Line], order: Sequence[str], title: str) -> None:
@@ -187,7 +205,7 @@ def candidates(path: Path, lines: Sequence[Line], order: Sequence[str], title: s
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
     }
     figure.legend(found.values(), found.keys(), loc="outside right center")
-    _save(figure, path, f"{title}\ncandidate instructions")
+    save(figure, path, f"{title}\ncandidate instructions")
 
 
 def _dots(axis: Axes, lines: Sequence[Line], label: str, **style: Any) -> None:
@@ -205,10 +223,10 @@ def training(path: Path, lines: Sequence[Line], order: Sequence[str], title: str
             label=task,
             markersize=4,
             linewidth=1.4,
-            **_style(index),
+            **style(index),
         )
     axis.set(xlabel="optimiser step", ylabel="loss (nats a token)", ylim=(0, None))
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(alpha=0.3)
     axis.legend(title="task")
-    _save(figure, path, f"{title}\ntraining loss")
+    save(figure, path, f"{title}\ntraining loss")
