@@ -20,13 +20,9 @@ def methods(path: Path, groups: Sequence[Group], metric: str, kind: Kind) -> Non
     Raises DataError for a run whose row scores are missing.
     """
     number = list(METRICS).index(metric)
+    size = (1.2 + 2.3 * len(groups), 3.6)
     figure, axes = plt.subplots(
-        1,
-        len(groups),
-        figsize=(1.2 + 2.3 * len(groups), 3.6),
-        layout="constrained",
-        sharey=True,
-        squeeze=False,
+        1, len(groups), figsize=size, layout="constrained", sharey=True, squeeze=False
     )
     for axis, group in zip(axes[0], groups, strict=True):
         tables = [run.rows[kind] for run in group.runs.values() if run.rows is not None]
