@@ -21,7 +21,7 @@ from sapo.analysis.comparison import Run, difference, grouped, read_run
 from sapo.analysis.continual import NAMES, continual_metrics
 from sapo.analysis.intervals import Table, row_intervals
 from sapo.artifacts.results import RunResults
-from sapo.artifacts.scores import Kind, RowScores, write_scores
+from sapo.artifacts.scores import RowScores, write_scores
 from sapo.artifacts.summary import Metrics, Summary, metric_fields
 from sapo.runtime.errors import ArtifactError, DataError
 
