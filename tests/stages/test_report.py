@@ -190,7 +190,7 @@ def test_fault_04_a_missing_score_is_named_and_a_longer_name_is_no_match(kind: s
 
 
 @pytest.mark.usefixtures("run")
-@pytest.mark.parametrize("metric", ["rouge_l", "exact_match"])
+@pytest.mark.parametrize("metric", METRICS)
 def test_fault_04_a_missing_metric_is_named(metric: str) -> None:
     edited(SCORES, {f"stages.0.scores.reuters_r8.{metric}": DROP})()
     with pytest.raises(DataError, match=metric):

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from broken import MADE, REPRO, SCORES, Case, copied, edited, gone, substituted
+from broken import MADE, REPRO, SCORES, Case, both, copied, edited, gone, run_stage, substituted
 
 # fmt: off
 CASES = [
@@ -16,6 +16,9 @@ CASES = [
     Case("earlier scores with NaN", "evaluate mood",
          edited("metrics/scores/base.json", {"stages.0.scores.mood.rouge_l": float("nan")}),
          r"metrics/scores/base\.json .*NaN is not a finite number", MADE),
+    Case("a right answer beyond the model's context", "evaluate mood",
+         both(edited("tasks/echo/test.json", {"1.label": "long " * 500}), lambda: run_stage("prepare")),
+         r"the model reads at most 2048 tokens .*prompt and answer need .*the task's longest answers"),
     Case("earlier row scores missing", "evaluate mood", gone("metrics/rows/base.jsonl"),
          r"metrics/rows/base\.jsonl is missing;", MADE),
     Case("earlier row scores with a text", "evaluate echo",
