@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from laboratory import experiment, new_project, read, run, stages_run
+from laboratory import new_project, read, run, settings, stages_run
 
 SEQUENCE = """name: mine
 source: folder
@@ -24,9 +24,9 @@ def write_rows(folder: Path, task: str, rows: int) -> None:
         (place / f"{split}.json").write_text(json.dumps(content))
 
 
-def trained(folder: Path) -> set[str]:
-    """The tasks that `dvc repro` trains."""
-    made = stages_run(run(folder, "dvc", "repro"))
+def trained(folder: Path, *command: str) -> set[str]:
+    """The tasks that DVC trains so that the last one is up to date."""
+    made = stages_run(run(folder, "dvc", *command, "train@two"))
     return {stage.partition("@")[2] for stage in made if stage.startswith("train@")}
 
 
@@ -36,17 +36,16 @@ def test_a_change_of_rows_trains_anew_what_reads_them_and_nothing_else(tmp_path:
     about = {task: {"instruction": "Judge it.", "suffix": "?", "labels": []} for task in ("one", "two")}
     (folder / "mine").mkdir()
     (folder / "mine/instructions.json").write_text(json.dumps(about))
-    for method, share in (("joint", 7), ("replay", 1)):
+    for method, share in (("joint", 6), ("replay", 1)):
         for task in about:
-            write_rows(folder, task, 5)
-        output = experiment(folder, "sequence=mine", f"method={method}")
-        assert {"train@one", "train@two"} <= stages_run(output)
-        write_rows(folder, "two", 6)
-        assert trained(folder) == {"two"}
-        write_rows(folder, "one", 7)
-        assert trained(folder) == {"one", "two"}
+            write_rows(folder, task, 4)
+        chosen = settings("sequence=mine", f"method={method}")
+        assert trained(folder, "exp", "run", *chosen) == {"one", "two"}
+        write_rows(folder, "two", 5)
+        assert trained(folder, "repro") == {"two"}
+        write_rows(folder, "one", 6)
+        assert trained(folder, "repro") == {"one", "two"}
         one, two = read(folder / "models/two/lineage.json")["tasks"]
-        assert (one["run"]["earlier"], one["rows"], two["rows"]) == ([], 7, 6)
+        assert (one["run"]["earlier"], one["rows"], two["rows"]) == ([], 6, 5)
         [again] = two["run"]["earlier"]
         assert (again["task"], again["train"], again["rows"]) == ("one", one["run"]["train"], share)
-        assert trained(folder) == set()

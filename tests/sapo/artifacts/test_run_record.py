@@ -12,6 +12,7 @@ from by_hand import settings, write_tasks
 from sapo.answers.greedy import generate
 from sapo.artifacts.run_record import (
     EFFORT,
+    EarlierRows,
     PromptText,
     answers_record,
     selection_record,
@@ -170,3 +171,28 @@ def test_an_orthogonal_weight_is_recorded_as_it_counts_in_a_step(params: Params)
         used, "f1", None, TASK, PROMPT, selector="original", template="7" * 64, device="cpu"
     )
     assert record.settings.orthogonal_weight == used.orthogonal_weight == 4.0
+
+
+def test_trainings_of_another_kind_or_on_other_rows_have_another_record(params: Params) -> None:
+    def record(change: Change, earlier: list[EarlierRows]) -> Part:
+        return training_record(
+            altered(params, change),
+            "f1",
+            None,
+            TASK,
+            PROMPT,
+            earlier=earlier,
+            selector="original",
+            template="7" * 64,
+            device="cpu",
+        )
+
+    one = EarlierRows(task="one", rows=2, train="1" * 64, prompt="2" * 64)
+    changes = [{"rows": 3}, {"train": "3" * 64}, {"prompt": "3" * 64}, {"task": "two"}]
+    records = [
+        *(record({"method.adapter": kind}, []) for kind in ("stacked", "joint", "single")),
+        record({"method.replay": 0.1}, []),
+        record({"method.replay": 0.1}, [one]),
+        *(record({"method.replay": 0.1}, [one.model_copy(update=change)]) for change in changes),
+    ]
+    assert all(a != b for number, a in enumerate(records) for b in records[:number])
