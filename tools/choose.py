@@ -39,7 +39,7 @@ OPTIONS = {
     "sequence.path": "--task",
     "data.test_rows": "--test-rows",
 }
-WIDTH = 100  # characters of an instruction that the table shows
+WIDTH = 70  # characters of an instruction that the table shows
 
 
 def main() -> None:
@@ -118,9 +118,11 @@ def choose(asked: argparse.Namespace) -> None:
     print(f"\nchoice: {one_line(texts[best]) or '(empty)'}")
     scores = None
     if asked.answer:
-        scores = answered(
-            loaded, tokenizer, encoder, task, {"chosen": texts[best], "original": texts[0]}, asked
-        )
+        prompts: dict[Kind, str] = {"original": texts[0]}
+        if best:
+            prompts["chosen"] = texts[best]
+        scores = answered(loaded, tokenizer, encoder, task, prompts, asked)
+        scores.setdefault("chosen", scores["original"])
     if asked.json:
         reading = Reading(
             prompt=Prompt(max_tokens=asked.max_tokens),
