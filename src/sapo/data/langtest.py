@@ -38,7 +38,7 @@ def _word_problem(text: str) -> Iterator[Row]:
 def _missing_question(text: str) -> Iterator[Row]:
     for row in json_lines(text):
         passage, question = one_line(row["passage"]).rstrip(","), one_line(row["question"])
-        if len(passage.split()) >= 5:
+        if len(passage.split()) > 5:
             yield {"sentence": passage, "label": question[:1].upper() + question[1:]}
 
 

@@ -17,8 +17,8 @@ GROUPS = {
     "sci.med": "medicine",
     "sci.space": "space",
 }
-# Who is quoted: addresses name universities and companies, and a message's text comes after them
-QUOTING = re.compile(r"\b(?:in (?:article|message) )?(?:\w+ ){0,25}?(?:writes|wrote|write|says)\b")
+# Who is quoted where: names universities and companies, and says nothing of the subject
+QUOTING = re.compile(r"\bin (?:article|message) (?:\w+ ){1,40}?(?:writes?|wrote|says)\b")
 REPLY = re.compile(r"^(?:(?:re|fwd) )+")
 
 
@@ -39,10 +39,7 @@ def _tweets(text: str) -> Iterator[Row]:
 def _newsgroups(text: str) -> Iterator[Row]:
     for row in tab(text):
         if row["Category"] in GROUPS:
-            sentence = REPLY.sub("", row["Text"].strip())
-            head = re.search(r"\bin article\b", sentence)
-            if head:
-                sentence = sentence[: head.start()] + QUOTING.sub("", sentence[head.start() :], count=1)
+            sentence = QUOTING.sub("", REPLY.sub("", row["Text"].strip()))
             if len(sentence.split()) >= 8:  # a bare subject or signature says nothing
                 yield {"sentence": one_line(sentence), "label": GROUPS[row["Category"]]}
 
