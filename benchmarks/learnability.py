@@ -181,13 +181,14 @@ def options() -> argparse.Namespace:
     parser.add_argument("--again", action="store_true", help="measure also what was measured before")
     parser.add_argument("--show", action="store_true", help="print the tables and measure nothing")
     parser.add_argument("--name", default="learnability", help="the result is results/NAME.json")
+    parser.add_argument("--out", type=Path, default=HERE / "results", help="the folder for it")
     return parser.parse_args()
 
 
 def main() -> None:
     """Measure what is asked for and not there yet, and print all."""
     arguments = options()
-    path = HERE / "results" / f"{arguments.name}.json"
+    path = arguments.out / f"{arguments.name}.json"
     results = json.loads(path.read_text(encoding="utf-8"))["results"] if path.is_file() else []
     if arguments.show:
         show(results)
