@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
 from sapo.analysis.comparison import grouped, read_run
 from sapo.analysis.comparison_tables import asked, markdown
+from sapo.analysis.figure_methods import methods
 from sapo.artifacts.provenance import FOLDER
 from sapo.artifacts.results import RunResults
 from sapo.artifacts.scores import RowScores, rows_path
@@ -38,6 +39,7 @@ METHODS = ("lora_inc", "olora", "olora_sapo", DEFAULT)
 MORE_SEEDS = 2  # of these methods, after the default one
 ONCE = ("joint", "seq_lora", "replay")  # at the default seed alone, in results/ alone
 DIFFERENCES = [("lora_inc_sapo", "lora_inc"), ("olora_sapo", "olora")]
+DRAWN = ("seq_lora", "lora_inc", "lora_inc_sapo", "joint")  # in the README's figure
 STORE, RESULTS, WORK = Path("published"), Path("results"), Path(".publish")
 # What decides the results
 DECIDES = ("src", "conf", "dvc.yaml", "requirements.txt", ".dvc/config")
@@ -65,6 +67,8 @@ def main() -> None:
         groups = grouped([read_run(name) for name in names])
         tables = markdown(groups, asked(groups, DIFFERENCES), HEADLINE_METRIC, "chosen")
         write_text(README, with_tables(README.read_text(encoding="utf-8"), tables))
+        drawn = [group for label in DRAWN for group in groups if group.label == label]
+        methods(RESULTS / "stages.png", drawn, HEADLINE_METRIC, "chosen")
         shutil.rmtree(WORK, ignore_errors=True)
     except DataError as error:
         sys.exit(f"error: {error}")
