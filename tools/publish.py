@@ -99,7 +99,7 @@ def run_all(work: Path) -> Path:
     made = work / "made"
     if not (work / "begun").exists():
         shutil.rmtree(work, ignore_errors=True)
-        clone(made)
+        clone(made.resolve())
         shutil.rmtree(made / STORE)
         shutil.rmtree(made / RESULTS, ignore_errors=True)
         (made / "dvc.lock").unlink()  # DVC keeps what it says of stages that are no more
