@@ -54,7 +54,7 @@ def sequence(arguments: argparse.Namespace, run: Run) -> None:
         }
     )
     all_rows = max(whole.data.train_rows, whole.data.test_rows)
-    tasks = tasks_for(arguments, params.sequence.order, all_rows)
+    tasks = tasks_for(arguments, params.sequence.evaluated, all_rows)
     steps = planned(whole, params, tasks)
     run.plan(params, len(steps), lambda entries: extrapolated(steps, entries))
     with own_folder(params, tasks, rows):
@@ -86,7 +86,7 @@ def planned(whole: Params, params: Params, tasks: list[Task]) -> list[Step]:
 
     tested = [sum(min(len(task.test), of.data.test_rows) for task in tasks) for of in (params, whole)]
     steps = [Step("evaluate", BASE, *tested, lambda: evaluate(BASE))]
-    for task in tasks:
+    for task in tasks[: len(params.sequence.order)]:  # behind them are the probes
         learned = [train_rows(task, of) * of.train.epochs for of in (params, whole)]
         scored = [min(train_rows(task, of), of.selection.rows) for of in (params, whole)]
         steps += [

@@ -134,7 +134,7 @@ def copy_inputs(arguments: argparse.Namespace, work: Path) -> None:
     shutil.copytree(model, work / "models" / model.name)
     if not arguments.tiny:
         rows = max(params.data.train_rows, params.data.test_rows)
-        for task in tasks_for(arguments, params.sequence.order, rows):
+        for task in tasks_for(arguments, params.sequence.evaluated, rows):
             save_task(work / "tasks" / task.name, task)
 
 

@@ -25,7 +25,7 @@ SMALL = [
         "paraphrase.count=2",
         "selection.rows=4",
     ],
-    *["prompt.max_tokens=900", "evaluate.max_new_tokens=4", "train.learning_rate=0.01"],
+    *["prompt.max_tokens=900", "evaluate.max_new_tokens=4", "train.epochs=1", "train.learning_rate=0.01"],
 ]
 
 

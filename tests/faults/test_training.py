@@ -133,7 +133,7 @@ def test_fault_20_one_row_and_an_empty_dev_file_are_enough(
         adapted = new_lora(new_model(), lora, MODULES, seed=5)
         with output_folder(tmp_path / "checkpoints") as folder:
             loop.train_task(adapted, rows, train=train_settings, seed=5, pad=0, checkpoints=folder)
-        row_scores(["yes"], [example.label for example in task.test])
+        row_scores(["yes"], [example.label for example in task.test], [-1.0], task.name)
         return task
 
     def work_and_show_rows() -> None:

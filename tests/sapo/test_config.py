@@ -415,7 +415,7 @@ LAST = COMMITTED["paraphrase"]["count"]
         ({"candidate": LAST + 1}, f"method.candidate is {LAST + 1}, but the last candidate is number {LAST}"),
         ({"candidate": 1, "paraphrases": False}, "candidate 1 is a paraphrase"),
         ({"candidate": None, "texts": {"xsum": "Judge it."}}, "'xsum' is not a task of the sequence"),
-        ({"candidate": None, "texts": {"reuters_r8": "Judge it."}}, "no text for election_tweets, and"),
+        ({"candidate": None, "texts": {"reuters_r8": "Judge it."}}, "no text for missing_questions, and"),
         ({"texts": {"reuters_r8": " \n"}}, "the text for reuters_r8 is empty"),
         ({"texts": {"reuters_r8": ""}}, "the text for reuters_r8 is empty"),
         ({"selector": "sapo"}, "candidate and texts belong to selector 'fixed'"),

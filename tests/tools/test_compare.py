@@ -156,11 +156,11 @@ def test_every_number_has_the_unit_and_the_decimals_of_its_metric() -> None:
         ("exact_match", "exact match (%), original prompt, mean", r"[+-]\d+\.\d"),
         ("log_likelihood", "log-likelihood (nats a token), original prompt, mean", r"[+-]\d+\.\d{3}"),
     ):
-        head, _, *lines = compare.means(groups, metric, "original")
+        head, _, *lines = comparison_tables.means(groups, metric, "original")
         assert head.startswith(header)
-        lines += compare.differences(groups, metric, "original")[1:]
+        lines += comparison_tables.differences(comparison_tables.every(groups), metric, "original")[1:]
         shown = [found for line in lines for found in re.findall(r"(\S+) \[(\S+), (\S+)\]", line)]
-        assert len(shown) == 9
+        assert len(shown) == 12
         assert all(re.fullmatch(number, value) for values in shown for value in values)
 
 

@@ -50,7 +50,7 @@ def test_a_line_that_is_no_object_is_named_by_whoever_reads_objects(tmp_path: Pa
     with pytest.raises(ArtifactError, match=r"train\.jsonl, line 2: expected an object"):
         load_task(tmp_path / "t")
     scores = tmp_path / "scores.jsonl"
-    scores.write_bytes(b'{"format": 1, "stage": "base", "task": "t", "prompt": "chosen"}\n' + line + b"\n")
+    scores.write_bytes(b'{"format": 2, "stage": "base", "task": "t", "prompt": "chosen"}\n' + line + b"\n")
     with pytest.raises(ArtifactError, match=r"scores\.jsonl, line 2: expected an object"):
         list(RowScores.read_lines(scores))
 

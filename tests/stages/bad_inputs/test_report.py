@@ -91,7 +91,7 @@ CASES = [
     Case("provenance that is damaged", "report", put("metrics/provenance/train-mood.json", "{}"),
          r"train-mood\.json has no format number", MADE),
     Case("settings of another seed", "report", params(seed=7),
-         r"params\.yaml has seed 7, but the models were trained with 42", REPRO),
+         r"params\.yaml has seed 7, but the models were trained with 1", REPRO),
     Case("lineage missing", "report", gone(LAST), r"models/echo/lineage\.json is missing;", MADE),
     Case("lineage of another run", "report", copied(LINEAGE, LAST),
          r"models/echo/lineage\.json is of another run: it has learned mood, expected mood, echo", REPRO),

@@ -184,7 +184,8 @@ def test_rows_with_several_answers_or_an_empty_one_are_trained_and_scored(
     answers = list(read_jsonl("data/predictions/echo/echo.jsonl"))
     assert [answer["references"] for answer in answers] == [["", "no"], [" \n"], ["one"]]
     for answer in answers:
-        found = row_scores([answer["prediction"]], [answer["references"]])
+        likelihood = answer["log_likelihood"]
+        found = row_scores([answer["prediction"]], [answer["references"]], [likelihood], "echo")
         assert {name: [answer[name]] for name in found} == found
 
 
