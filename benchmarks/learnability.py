@@ -28,7 +28,7 @@ from transformers import PreTrainedModel
 from sapo.analysis.answer_metrics import row_scores
 from sapo.analysis.continual import continual_metrics, transfer
 from sapo.analysis.intervals import RESAMPLES, interval, resampled_means
-from sapo.answers.greedy import generate
+from sapo.answers import greedy
 from sapo.artifacts.task import Task
 from sapo.models.load import load_tokenizer
 from sapo.prompts.encoder import PromptEncoder
@@ -36,7 +36,7 @@ from sapo.training.loop import train_task
 from sapo.training.new_lora import new_lora
 
 SHORT = {"rouge_l": "ROUGE-L", "exact_match": "exact match"}  # metrics in the tables
-Scores = dict[str, list[float]]  # metric -> every test row's, percent
+Scores = dict[str, list[float]]  # metric -> every test row's, in its unit
 
 
 def answer(setup: Setup, model: PreTrainedModel, task: Task) -> tuple[Scores, list[str]]:
@@ -44,10 +44,11 @@ def answer(setup: Setup, model: PreTrainedModel, task: Task) -> tuple[Scores, li
     stop = {setup.encoder.end_of_turn, setup.tokenizer.eos_token_id} - {None}
     settings = setup.params.evaluate
     length = min(task.max_new_tokens or settings.max_new_tokens, settings.max_new_tokens)
-    rows = setup.rows(task, split="test")
-    found = generate(model, rows, stop, setup.pad, length, settings.batch_tokens, task.name)
+    rows = setup.encoder.encode(task.instruction, task.suffix, task.language, task.test, answers=True)
+    found, likelihoods = greedy.answer(model, rows, stop, setup.pad, length, settings.batch_tokens, task.name)
     texts = [text.strip() for text in setup.tokenizer.batch_decode(found, skip_special_tokens=True)]
-    return row_scores(texts, [example.references for example in task.test]), texts[:5]
+    references = [example.references for example in task.test]
+    return row_scores(texts, references, likelihoods, task.name), texts[:5]
 
 
 def learn(
