@@ -175,7 +175,8 @@ def take_over(made: Path) -> None:
     for folder in (STORE, RESULTS):
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(made / folder, folder)
-    for name in output("git", "ls-files", "dvc.lock", "metrics", "plots").splitlines():
+    listed = ("ls-files", "--cached", "--others", "--exclude-standard", "dvc.lock", "metrics", "plots")
+    for name in output("git", "-C", str(made), *listed).splitlines():
         shutil.copy(made / name, name)
 
 
