@@ -1,5 +1,6 @@
 """One run in one file: its settings, metrics and row scores, to be kept and compared without DVC's cache."""
 
+import json
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -18,5 +19,8 @@ class RunResults(Artifact):
     rows: list[RowScores]
 
     def write(self, path: Path) -> None:
-        """Write it in one line: most of it is scores, which nobody reads one by one."""
-        write_text(path, self.model_dump_json() + "\n")
+        """Write it with a line a field, and a line for the scores of a task after a stage."""
+        content = self.content()
+        rows = ",\n".join(json.dumps(line) for line in content.pop("rows"))
+        fields = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in content.items()]
+        write_text(path, "{" + ",\n".join([*fields, f'"rows": [\n{rows}\n]']) + "}\n")
