@@ -30,7 +30,7 @@ def parts() -> list[Path]:
 
 
 def extract(archive: tarfile.TarFile, folder: Path) -> None:
-    """Write the archive's files and folders; all else is refused. tarfile's own filters need Python 3.11.4."""
+    """Write the archive's files and folders, and refuse all else; tarfile's filters need Python 3.11.4."""
     top = folder.resolve()
     for member in archive:
         path = (top / member.name).resolve()
