@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from common import HERE, load_tasks, options, record, set_up, table
+from common import HERE, compose, load_tasks, options, record, set_up, table
 from timing import alternate
 
 from sapo.candidates.bank import from_bank
@@ -33,7 +33,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3, help="of training (default: %(default)s)")
     parser.add_argument("--counted", default="search2", help="result of search.py (default: %(default)s)")
     arguments = parser.parse_args()
-    setup = set_up(["recipe=superni", *arguments.overrides])
+    recipe = compose(["recipe=superni"])
+    setup = set_up(["recipe=superni", f"lora.dropout={recipe.lora.dropout}", *arguments.overrides])
     params = setup.params
     results, lines = [], []
     for task in load_tasks(arguments.tasks, arguments.url, arguments.rows):
