@@ -65,6 +65,8 @@ def new_project(folder: Path) -> Path:
     for name in ("src", "tools", "conf", "dvc.yaml", "params.yaml", ".dvcignore", ".gitignore"):
         source = REPOSITORY / name
         shutil.copytree(source, folder / name) if source.is_dir() else shutil.copy(source, folder / name)
+    (folder / "study").mkdir()
+    shutil.copy(REPOSITORY / "study/dvc.yaml", folder / "study/dvc.yaml")
     (folder / ".dvc").mkdir()
     shutil.copy(REPOSITORY / ".dvc/config", folder / ".dvc/config")
     shutil.copytree(REPOSITORY / ".dvc/plots", folder / ".dvc/plots")

@@ -24,6 +24,7 @@ from sapo.runtime.processes import check_launch
 from sapo.settings.method import Method as Method
 from sapo.settings.section import SAFE_NAME, Name
 from sapo.settings.section import Section as Section
+from sapo.settings.study import Study
 
 BASE = "base"  # the stage before the first task: the base model
 Positive = Annotated[int, Field(ge=1, lt=2**31)]
@@ -271,6 +272,7 @@ class Params(Section):
     train: Train
     evaluate: Evaluate
     launch: Launch
+    study: Study  # read by the stages of study/dvc.yaml alone
 
     @model_validator(mode="after")
     def _parts_fit(self) -> "Params":

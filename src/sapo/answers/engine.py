@@ -8,7 +8,7 @@ from sapo.answers.greedy import Answers, answer
 from sapo.artifacts.lineage import model_folder
 from sapo.artifacts.run_record import PromptText
 from sapo.artifacts.task import Task
-from sapo.config import Params
+from sapo.config import Evaluate, Params
 from sapo.lora.current import current_model
 from sapo.lora.stack import Adapter
 from sapo.models.context import check_length
@@ -18,6 +18,17 @@ from sapo.prompts.encoder import Encoded, PromptEncoder
 
 # Rows with their right answers, stop tokens, limit -> new tokens, log-likelihoods of the right answers
 Answering = Callable[[Sequence[Encoded], set[int], int], tuple[Answers, list[float]]]
+
+
+def stop_tokens(encoder: PromptEncoder) -> set[int]:
+    """The tokens that end an answer."""
+    ends = (encoder.end_of_turn, encoder.tokenizer.eos_token_id)
+    return {end for end in ends if isinstance(end, int)}
+
+
+def longest_answer(task: Task, settings: Evaluate) -> int:
+    """How many tokens an answer to the task may have."""
+    return min(task.max_new_tokens or settings.max_new_tokens, settings.max_new_tokens)
 
 
 class Engine:
@@ -36,10 +47,9 @@ class Engine:
         self.settings, self.stage, self.questions = params.evaluate, stage, questions
         self.tokenizer = load_tokenizer()
         self.encoder = PromptEncoder(self.tokenizer, params.prompt.max_tokens, params.model.template_options)
-        ends = (self.encoder.end_of_turn, self.tokenizer.eos_token_id)
-        self.stop = {end for end in ends if end is not None}
+        self.stop = stop_tokens(self.encoder)
         limit = max(
-            len(row.prompt) + max(len(row.answer), self._limit(task))
+            len(row.prompt) + max(len(row.answer), longest_answer(task, self.settings))
             for task, prompt in questions
             for row in self._rows(task, prompt)
         )
@@ -56,9 +66,6 @@ class Engine:
             if params.launch.shard:
                 shard(self.model)
 
-    def _limit(self, task: Task) -> int:
-        return min(task.max_new_tokens or self.settings.max_new_tokens, self.settings.max_new_tokens)
-
     def _rows(self, task: Task, prompt: PromptText) -> list[Encoded]:
         return self.encoder.encode(
             prompt.instruction, prompt.suffix, prompt.language, task.test, answers=True
@@ -74,6 +81,7 @@ class Engine:
         log-likelihoods (nats a token) of the right ones.
         """
         for task, prompt in self.questions:
-            found, likelihoods = self.answering(self._rows(task, prompt), self.stop, self._limit(task))
+            limit = longest_answer(task, self.settings)
+            found, likelihoods = self.answering(self._rows(task, prompt), self.stop, limit)
             texts = self.tokenizer.batch_decode(found, skip_special_tokens=True)
             yield [text.strip() for text in texts], likelihoods

@@ -181,6 +181,13 @@ class PromptEncoder:
             rows.append(Encoded([*self._opening, *turn, *self._closing], answer))
         return rows
 
+    def begin(self, text: str) -> Encoded:
+        """The beginning of a user turn: the template's part as the prompt, the text as what follows it."""
+        text = text.strip() if self._strips_text else text
+        ids = [*self._opening, *self._texts([f"{self._before}{text}"])[0]]
+        start = max(len(self._opening), 1)
+        return Encoded(ids[:start], ids[start:])
+
     def _cut(self, instruction: str, suffix: str, language: str, sentence: str) -> list[int]:
         """The longest user turn within the bound, `sentence` cut at its end between its tokens."""
         room = self.max_tokens - len(self._opening) - len(self._closing)

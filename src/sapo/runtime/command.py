@@ -16,7 +16,13 @@ import psutil
 
 from sapo.runtime import processes
 from sapo.runtime.cache import cache_folder
-from sapo.runtime.errors import ArtifactError, DataError, MixedRunsError, OtherRunError
+from sapo.runtime.errors import (
+    ArtifactError,
+    DataError,
+    MixedRunsError,
+    OtherRunError,
+    OtherStudyError,
+)
 from sapo.runtime.keys import forget_keys
 from sapo.runtime.watchdog import end_with_starters
 
@@ -24,6 +30,7 @@ ADVICE: dict[type[Exception], str] = {
     ArtifactError: "run the stage that writes it (`dvc repro`), or fetch it (`dvc pull`)",
     OtherRunError: "run `dvc repro`",
     MixedRunsError: "`dvc repro -f` makes all of them anew",
+    OtherStudyError: "run `dvc repro study/dvc.yaml`",
 }
 
 

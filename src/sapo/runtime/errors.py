@@ -22,3 +22,7 @@ class OtherRunError(ArtifactError):
 
 class MixedRunsError(OtherRunError):
     """Files of the pipeline that are whole, but not of one run, without DVC seeing it."""
+
+
+class OtherStudyError(OtherRunError):
+    """A file of the study that is whole, but of other settings or versions than what is asked for."""

@@ -24,6 +24,18 @@ def write_json(path: str | Path, content: Any) -> None:
     write_text(path, text + "\n")
 
 
+def write_lines(path: str | Path, content: dict[str, Any]) -> None:
+    """Write JSON with a line a field, and a line for each object of a list of them: short, but for Git."""
+
+    def dumped(value: Any) -> str:
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            return "[\n" + ",\n".join(json.dumps(one, allow_nan=False) for one in value) + "\n]"
+        return json.dumps(value, allow_nan=False)
+
+    fields = ",\n".join(f"{json.dumps(name)}: {dumped(value)}" for name, value in content.items())
+    write_text(path, "{" + fields + "}\n")
+
+
 def write_text(path: str | Path, text: str) -> None:
     """Write UTF-8 text through a temporary neighbour and one rename."""
     write_bytes(path, text.encode("utf-8"))

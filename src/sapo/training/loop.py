@@ -77,10 +77,11 @@ def train_task(
     batch_tokens = tokens_at_a_time(base.config, train.batch_tokens)
     model.eval()  # what a model's own configuration would drop is never dropped, what the LoRA drops is
     draws = Draws(model, seed, prefix_length(rows))
-    if train.gradient_checkpointing:  # transformers' own would need the model in training mode
-        for layer in decoder_layers(model):
-            again = partial(checkpoint, layer.forward, use_reentrant=False, preserve_rng_state=False)
-            layer.forward = again
+    # transformers' own would need the model in training mode
+    recomputed = decoder_layers(model) if train.gradient_checkpointing else []
+    for layer in recomputed:
+        again = partial(checkpoint, layer.forward, use_reentrant=False, preserve_rng_state=False)
+        layer.forward = again
 
     steps = step_rows(len(rows), train.epochs, train.batch_size, seed)
     parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
@@ -133,6 +134,8 @@ def train_task(
         if step % every == 0 or step == len(steps):
             saved.save(history)
     draws.stop()
+    for layer in recomputed:
+        del layer.forward  # its class's again
     return Trained(get_peft_model_state_dict(model), history)
 
 
