@@ -95,10 +95,10 @@ def spreads(path: Path, summary: StudySummary, title: str) -> None:
         axis.set_xticks(places, labels, fontsize=8.5)
     for place, label in edges:
         axes[-1].annotate(
-            label, (place, -0.26), xycoords=("data", "axes fraction"), ha="center", va="top", fontsize=9
+            label, (place, -0.12), xycoords=("data", "axes fraction"), ha="center", va="top", fontsize=9
         )
     handles = dict(zip(*reversed(axes[0].get_legend_handles_labels()), strict=True))
-    figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=3)
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3)
     save(figure, path, f"{title}\nwhat the scores' spread consists of, with 95 % intervals; {count(summary)}")
 
 
@@ -139,11 +139,11 @@ def predictors(path: Path, summary: StudySummary, title: str) -> None:
                     axis.hlines(place, low, high, color=look["color"], linewidth=1.2)
                 axis.plot(value, place, linestyle="none", markersize=6, label=label, **look)
         axis.set(title=NAMES[outcome], xlim=(-1, 1))
+        axis.set_xlabel("Spearman's correlation", fontsize=9)
         axis.grid(axis="x", alpha=0.3)
     axes[0, 0].set_yticks(range(len(names)), [summary.predictors[name].title for name in names])
     axes[0, 0].invert_yaxis()
-    figure.supxlabel("Spearman's correlation with the log-likelihood afterwards", fontsize=9)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2)
-    told = "left of 0: a low value goes with a good outcome; lines: 95 % intervals"
-    save(figure, path, f"{title}\n{told}; {count(summary)}")
+    told = "with the log-likelihood after the training; left of 0: a low value goes with a good outcome"
+    save(figure, path, f"{title}\n{told}\nlines: 95 % intervals; {count(summary)}")
