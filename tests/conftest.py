@@ -13,12 +13,13 @@ import yaml
 from filelock import FileLock
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from laboratory import REPOSITORY, copy_of, experiment, new_project
+from laboratory import REPOSITORY, copy_of, experiment, new_project, study_settings
 from sapo.artifacts.task import Example
 from sapo.config import Lora, Model, Train
 from sapo.models.load import load_model, load_tokenizer
 from sapo.models.make import make_base
 from sapo.prompts.encoder import Encoded, PromptEncoder
+from study_paraphrase import study_paraphrase
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
@@ -132,6 +133,16 @@ def two_methods(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return made_once(tmp_path_factory, "two_methods", make)
 
 
+@pytest.fixture
+def studied(tiny_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The tiny run as the working folder, with the settings and wordings of a study of it."""
+    project = copy_of(tiny_project, tmp_path / "project")
+    monkeypatch.chdir(project)
+    study_settings()
+    study_paraphrase()
+    return project
+
+
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], str]) -> tuple[Path, str]:
     """A folder that the first process to need it makes for all that run tests, and what making it printed."""
     base = factory.getbasetemp()
@@ -146,7 +157,15 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
 
 # Folders of tests in the order in which they run: what fails fast comes first, those through DVC come last
 ORDER = ("tests/test_", "tests/sapo/", "tests/faults/", "tests/tools/", "tests/stages/")
-LAST = ("test_pipeline", "test_kills", "test_launch", "test_remotes", "test_queue", "test_keys_and_markup")
+LAST = (
+    "test_pipeline",
+    "test_study",
+    "test_kills",
+    "test_launch",
+    "test_remotes",
+    "test_queue",
+    "test_keys_and_markup",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -5,7 +5,11 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 REPOSITORY = Path(__file__).parent.parent
 PAIR = """name: pair
@@ -16,6 +20,7 @@ tasks:
   xsum: {after: reuters_r8}
 last: xsum
 """
+STUDIED = {"task": "xsum", "after": "reuters_r8"}  # the pair of its study
 SMALL = [
     *[
         "sequence=pair",
@@ -77,6 +82,25 @@ def new_project(folder: Path) -> Path:
     run(folder, "git", "config", "user.email", "test@example.org")
     commit(folder, "start")
     return folder
+
+
+def with_section(section: str, **changes: Any) -> Callable[[], None]:
+    """A change of some fields of a section of ./params.yaml."""
+
+    def change() -> None:
+        content = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+        content[section] |= changes
+        Path("params.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+
+    return change
+
+
+def study_settings(**changes: Any) -> None:
+    """Write a study into ./params.yaml that trains as the run did, under five wordings."""
+    run = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+    study = {"pairs": [STUDIED], "wordings": 5, "seeds": [run["seed"]], "epochs": run["train"]["epochs"]}
+    study |= {"train_rows": run["data"]["train_rows"], "test_rows": run["data"]["test_rows"]}
+    with_section("study", **(study | {"other_rows": 2, "steps": 1} | changes))()
 
 
 def commit(folder: Path, message: str) -> None:

@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 
 import study_losses
 import study_paraphrase
 import study_train
-from laboratory import copy_of
+from laboratory import STUDIED, study_settings, with_section
 from sapo.analysis.answer_metrics import METRICS
 from sapo.artifacts.candidates import read_candidates
 from sapo.artifacts.chosen_prompt import ChosenPrompt, prompt_path
@@ -31,42 +30,13 @@ from sapo.runtime.errors import DataError
 from sapo.settings.study import Pair
 from sapo.study.state import State
 
-TASK, BEFORE = "xsum", "reuters_r8"
-PAIR = Pair(task=TASK, after=BEFORE)
+TASK, BEFORE = STUDIED["task"], STUDIED["after"]
+PAIR = Pair(**STUDIED)
 WORDINGS = 5
 
 
-@pytest.fixture
-def studied(tiny_project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The tiny run, whose study trains its second task as the run did, under five wordings."""
-    project = copy_of(tiny_project, tmp_path / "project")
-    monkeypatch.chdir(project)
-    settings(seeds=[load_params_of("seed")])
-    study_paraphrase.study_paraphrase()
-    return project
-
-
-def load_params_of(key: str) -> Any:
-    return yaml.safe_load(Path("params.yaml").read_text())[key]
-
-
-def settings(**study: Any) -> None:
-    """Write the study of one pair into params.yaml."""
-    content = yaml.safe_load(Path("params.yaml").read_text())
-    content["study"] |= {
-        "pairs": [PAIR.model_dump()],
-        "wordings": WORDINGS,
-        "train_rows": content["data"]["train_rows"],
-        "test_rows": content["data"]["test_rows"],
-        "other_rows": 2,
-        "epochs": content["train"]["epochs"],
-        "steps": 1,
-    } | study
-    Path("params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
-
-
 def train(seed: int | None = None) -> PairTrainings:
-    seed = load_params_of("seed") if seed is None else seed
+    seed = load_params().seed if seed is None else seed
     study_train.study_train(TASK, BEFORE, str(seed))
     return PairTrainings.read(trainings_path(PAIR, seed))
 
@@ -151,9 +121,7 @@ def test_a_training_leaves_no_trace(studied: Path) -> None:
 
 def test_gradient_checkpointing_changes_no_score(studied: Path) -> None:
     plain = train().wordings
-    content = yaml.safe_load(Path("params.yaml").read_text())
-    content["train"]["gradient_checkpointing"] = True
-    Path("params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    with_section("train", gradient_checkpointing=True)()
     for one, other in zip(plain, train().wordings, strict=True):
         for found, expected in zip(one.tasks, other.tasks, strict=True):
             likelihoods = "log_likelihood"
@@ -164,7 +132,7 @@ def test_what_was_finished_before_a_kill_is_not_done_again(
     studied: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train()
-    path = trainings_path(PAIR, load_params_of("seed"))
+    path = trainings_path(PAIR, load_params().seed)
     whole = path.read_bytes()
     path.unlink()
     calls: list[str] = []
@@ -186,32 +154,29 @@ def test_what_was_finished_before_a_kill_is_not_done_again(
     assert not list(Path(".checkpoints").glob("study-*"))
 
 
-def with_section(section: str, **changes: Any) -> Callable[[], None]:
-    def change() -> None:
-        content = yaml.safe_load(Path("params.yaml").read_text())
-        content[section] |= changes
-        Path("params.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
-
-    return change
-
-
 @pytest.mark.parametrize(
     ("change", "told"),
     [
         (
-            lambda: settings(pairs=[{"task": "xsum", "after": "base"}]),
+            lambda: study_settings(pairs=[{"task": "xsum", "after": "base"}]),
             "'base' is not a task of sequence pair",
         ),
-        (lambda: settings(pairs=[{"task": "newsgroups", "after": "xsum"}]), "'newsgroups' is not a task"),
-        (lambda: settings(pairs=[{"task": BEFORE, "after": TASK}]), "xsum does not come first"),
-        (lambda: settings(pairs=[PAIR.model_dump()] * 2), "xsum-after-reuters_r8 is named twice"),
-        (lambda: settings(seeds=[1, 1]), "1 is named twice"),
-        (lambda: settings(wordings=3), "study.wordings"),
-        (lambda: settings(wordings=40), "study.wordings = 40 needs 39 paraphrases of xsum: .* holds 20"),
+        (
+            lambda: study_settings(pairs=[{"task": "newsgroups", "after": "xsum"}]),
+            "'newsgroups' is not a task",
+        ),
+        (lambda: study_settings(pairs=[{"task": BEFORE, "after": TASK}]), "xsum does not come first"),
+        (lambda: study_settings(pairs=[PAIR.model_dump()] * 2), "xsum-after-reuters_r8 is named twice"),
+        (lambda: study_settings(seeds=[1, 1]), "1 is named twice"),
+        (lambda: study_settings(wordings=3), "study.wordings"),
+        (
+            lambda: study_settings(wordings=40),
+            "study.wordings = 40 needs 39 paraphrases of xsum: .* holds 20",
+        ),
         (
             lambda: (
                 with_section("sequence", probes=["newsgroups"])(),
-                settings(pairs=[{"task": "newsgroups", "after": "xsum"}]),
+                study_settings(pairs=[{"task": "newsgroups", "after": "xsum"}]),
             ),
             "newsgroups is a probe, and a probe is never trained",
         ),
@@ -231,7 +196,7 @@ def test_a_study_that_cannot_be_is_refused_before_any_work(
     ("change", "told"),
     [
         (with_section("method", adapter="single"), "method.adapter is 'single'"),
-        (lambda: settings(wordings=6), "is of another study: expected 6 wordings"),
+        (lambda: study_settings(wordings=6), "is of another study: expected 6 wordings"),
         (with_section("prompt", max_tokens=64), "prompt.max_tokens"),
     ],
 )
