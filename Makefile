@@ -5,11 +5,15 @@ VENV := .venv
 PIP := $(VENV)/bin/python -m pip
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: repro test test-all harness check security setup lock params publish
+.PHONY: repro study test test-all harness check security setup lock params publish
 
 repro: $(VENV)/.ready
 	python tools/recover.py
 	dvc repro
+
+study: $(VENV)/.ready  # the study that params.yaml describes, and what it needs of the experiment
+	python tools/recover.py
+	dvc repro study/dvc.yaml
 
 PYTEST := OMP_NUM_THREADS=1 python -m pytest -n $(or $(WORKERS),2) --dist loadfile
 

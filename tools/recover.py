@@ -17,7 +17,7 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
-OUTPUTS = ("data", "models", "metrics", "plots")
+OUTPUTS = ("data", "models", "metrics", "plots", "study")
 # DVC's tables of who reads and writes what, by process id
 LOCKS = (".dvc/tmp/rwlock", ".dvc/tmp/exps/rwlock")
 PATIENCE = 3.0  # seconds that a DVC may take to end, as an editor's short calls do

@@ -49,7 +49,7 @@ def test_the_committed_parameters_are_what_conf_composes_to(tmp_path: Path) -> N
 
 
 def test_conf_offers_every_kind_of_choice() -> None:
-    assert {group for group, _ in CHOICES} == {"launch", "method", "model", "recipe", "sequence"}
+    assert {group for group, _ in CHOICES} == {"launch", "method", "model", "recipe", "sequence", "study"}
 
 
 @pytest.mark.parametrize(("group", "choice"), CHOICES)

@@ -11,9 +11,9 @@ TEXT = """\
 # The study `{name}`: what the wording changes, and what predicts it
 
 Model `{model}` ({dtype}), sequence `{sequence}`. Each pair is a task trained from the model that `{method}`
-had made up to an earlier stage (seed {seed}), once for each of {wordings} wordings of its instruction and
-each of {seeds} seeds of the new LoRA and the order of rows. These models were not varied: what others would
-give is in no interval.
+had made up to an earlier stage (seed {seed}): under {wordings} wordings of its instruction, with these
+seeds of the new LoRA and the order of rows: {repeats}. The models that trainings start from were not
+varied: what others would give is in no interval.
 
 *In-task* is the task itself under the wording it was trained with, *retained* the earlier tasks under their
 own prompts, *unseen* the tasks that have not been trained. Log-likelihood is that of the right answers, in
@@ -83,7 +83,8 @@ def report(summary: StudySummary) -> str:
         "rivals": _rivals(summary),
         "chances": _chances(summary),
     }
-    known = summary.model_dump() | {"seeds": len(summary.seeds), "first": _name(summary.pairs[0])}
+    known = summary.model_dump() | {"first": _name(summary.pairs[0])}
+    known["repeats"] = ", ".join(map(str, summary.seeds))
     return TEXT.format(**(known | {name: "\n".join(lines) for name, lines in tables.items()}))
 
 
