@@ -152,7 +152,7 @@ def measured(scores: list[np.ndarray]) -> np.ndarray:
     return np.asarray(np.mean([task.mean((1, 2)) for task in scores], axis=0))
 
 
-def correlations(outcomes: list[World], draws: int = 60, wordings: int = 1500) -> dict[str, float]:
+def correlations(outcomes: list[World], draws: int = 20, wordings: int = 1500) -> dict[str, float]:
     """Spearman's correlations of the measured effects on what is retained, over all wordings."""
     random, found = np.random.default_rng(7), []
     for _ in range(draws):
