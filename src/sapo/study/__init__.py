@@ -1,0 +1,1 @@
+"""What the study concludes from its scores: variance components, correlations, power."""
