@@ -17,7 +17,7 @@ import compare
 from broken import DROP, edited
 from sapo.analysis import comparison_tables
 from sapo.analysis.answer_metrics import METRICS
-from sapo.analysis.comparison import Run, difference, grouped, read_run
+from sapo.analysis.comparison import Run, difference, grouped, read_run, telling
 from sapo.analysis.continual import NAMES, continual_metrics
 from sapo.analysis.intervals import Table, row_intervals
 from sapo.artifacts.results import RunResults
@@ -148,6 +148,43 @@ def test_runs_are_told_apart_by_what_differs_and_the_same_run_counts_once() -> N
     )
     with pytest.raises(DataError, match="both lora_inc with seed 1, but differ"):
         grouped([made("lora_inc", 1), made("lora_inc", 1, gain=1)])
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("paraphrase.path", True), ("model.adapter", True), ("sequence.path", False), ("model.path", False)],
+)
+def test_a_file_of_paraphrases_tells_runs_apart_and_the_place_of_the_data_does_not(
+    name: str, told: bool
+) -> None:
+    section, _, field = name.partition(".")
+    values = ["/one.yaml", "/other.yaml"]
+    runs = [
+        made("lora_inc", seed, **telling({section: {field: value}, "study": {"pairs": seed}}))
+        for seed, value in enumerate(values, 1)
+    ]
+    labels = [group.label for group in grouped(runs)]
+    assert labels == ([f"lora_inc {name}={value}" for value in values] if told else ["lora_inc"])
+
+
+def test_one_model_name_with_two_base_models_is_two_groups() -> None:
+    other = changed(made("lora_inc", 2), base_fingerprint="c" * 64)
+    runs = [made("lora_inc", 1), other]
+    assert [group.label for group in grouped(runs)] == ["lora_inc base=b", f"lora_inc base={'c' * 12}"]
+    named = [
+        replace(run, settings=run.settings | {"model.name": run.summary.base_fingerprint[0]}) for run in runs
+    ]
+    assert [group.label for group in grouped(named)] == ["lora_inc model.name=b", "lora_inc model.name=c"]
+
+
+def test_a_setting_in_a_label_is_one_short_line_and_stays_apart_from_others() -> None:
+    texts = ["a | b\nline two \x1b[31m `x`", "a | b; line two \\x1b[31m `x`", "y" * 200, "y" * 201, "plain"]
+    runs = [made("fixed", 1, **{"method.texts.t": text}) for text in texts]
+    labels = [group.label for group in grouped(runs)]
+    assert len(set(labels)) == len(texts)
+    assert all(label.isprintable() and len(label) < 90 for label in labels)
+    assert labels[-1] == "fixed method.texts.t=plain"
+    assert labels[0].startswith(r"fixed method.texts.t=a | b; line two \x1b[31m `x`...")
 
 
 def test_every_number_has_the_unit_and_the_decimals_of_its_metric() -> None:
@@ -286,7 +323,7 @@ def test_a_file_of_results_is_the_run_that_it_was_made_of(capsys: pytest.Capture
     edited("first.json", {"format": 999})()
     with pytest.raises(SystemExit, match=r"^error: first\.json is of format 999, .*written again with this"):
         compare_runs("first.json")
-    with pytest.raises(SystemExit, match=r"^error: none\.json is missing"):
+    with pytest.raises(SystemExit, match=r"^error: none\.json is missing$"):
         compare_runs("none.json")
 
 
