@@ -152,7 +152,7 @@ def check_same(stored: RunResults, now: RunResults, path: Path) -> None:
 def record_again(scratch: Path) -> Path:
     """Store the results again as those of the last commit's code, where it gives the same ones anew.
 
-    Of CHECKED all files are compared, of the methods of ONCE what results/ has. Gives the clone with the store.
+    Of CHECKED all files are compared, of the methods of ONCE what results/ has. Returns the clone.
     """
     made_by = output("git", "log", "-1", "--format=%H", "--", str(STORE), "dvc.lock")
     settings = ["params.yaml", *(f"conf/method/{method}.yaml" for method in METHODS)]
