@@ -13,7 +13,7 @@ TESTED = TestedTask(rows=3, test="0" * 64, about="1" * 64, prompt="2" * 64)
 
 def fingerprint(tasks: dict[str, TestedTask]) -> str:
     settings = AnswerSettings(
-        prompt=Prompt(max_tokens=9), dtype="float32", template_options={}, template="t", evaluate={}
+        prompt=Prompt(max_tokens=99), dtype="float32", template_options={}, template="t", evaluate={}
     )
     record = AnswersRecord(base="b", adapter=None, settings=settings, tasks=tasks, versions={}, device="cpu")
     return Summary.of(NAME, {}, {}, record).test_fingerprint
