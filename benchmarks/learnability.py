@@ -7,12 +7,14 @@
 
 Tasks are trained as method lora_inc does it, under their original instructions, and tested before the first
 and after each. Results are kept as they come: the same command goes on from there, and `--again` measures
-anew. Settings (-S) are those of conf/; results of different ones are kept side by side.
+anew. Settings (-S) are those of conf/; results of different ones are kept side by side. Updates are added to
+a float32 model as they were trained, not rounded to lora.save_dtype.
 """
 
 import argparse
 import json
 import os
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
@@ -26,12 +28,15 @@ from common import HERE, Setup, base_folder, compose, once, write_record
 from transformers import PreTrainedModel
 
 from sapo.analysis.answer_metrics import row_scores
+from sapo.analysis.comparison import telling
 from sapo.analysis.continual import continual_metrics, transfer
 from sapo.analysis.intervals import RESAMPLES, interval, resampled_means
 from sapo.answers import greedy
 from sapo.artifacts.task import Task
+from sapo.config import Params
 from sapo.models.load import load_tokenizer
 from sapo.prompts.encoder import PromptEncoder
+from sapo.runtime.files import sha256_json
 from sapo.training.loop import train_task
 from sapo.training.new_lora import new_lora
 
@@ -139,17 +144,15 @@ def matrix(result: dict[str, Any]) -> str:
     lines = [f"{' -> '.join(result['tasks'])}; {' '.join(result['settings']) or 'the defaults'}"]
     lines += ["", *markdown(rows), ""]
     for metric, label in SHORT.items():
-        of_tasks = np.array(
-            [[stage["rows"][t][metric] for t in result["tasks"]] for stage in result["stages"]]
-        )
-        means = of_tasks.mean(-1)
+        table = {
+            t: np.array([[stage["rows"][t][metric]] for stage in result["stages"]]) for t in result["tasks"]
+        }
+        means = np.concatenate([of.mean(-1) for of in table.values()], axis=1)
         told = ", ".join(
             f"{key} {value:.1f}" for key, value in continual_metrics(means[0], means[1:]).items()
         )
-        table = {t: of_tasks[:, [place]] for place, t in enumerate(result["tasks"])}
-        drawn = {
-            key: interval(v[0], of_tasks.shape[-1]) for key, v in transfer(resampled_means(table)).items()
-        }
+        fewest = min(of.shape[-1] for of in table.values())
+        drawn = {key: interval(v[0], fewest) for key, v in transfer(resampled_means(table)).items()}
         ends = ", ".join(f"{key} [{drawn[key][0]:.0f}, {drawn[key][1]:.0f}]" for key in ("AP", "forgetting"))
         lines.append(f"{label}: {told}; {ends}")
     return "\n".join(lines)
@@ -186,6 +189,12 @@ def options() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def decided_by(params: Params) -> str:
+    """What the results of settings are told apart by: those that decide a number, whoever wrote them down."""
+    used = params.model_dump(include={"model", "data", "prompt", "lora", "train", "evaluate"})
+    return sha256_json([params.seed, telling(used)])
+
+
 def main() -> None:
     """Measure what is asked for and not there yet, and print all."""
     arguments = options()
@@ -195,17 +204,22 @@ def main() -> None:
         show(results)
         return
     params = compose(arguments.overrides)
+    keys = {item.partition("=")[0] for item in arguments.overrides}
+    if {params.model.dtype, params.train.dtype or "float32"} != {"float32"} or "lora.save_dtype" in keys:
+        sys.exit(
+            "error: this trains in float32 and saves nothing: no model.dtype, train.dtype, lora.save_dtype"
+        )
     folder = base_folder(params)
     tokenizer = load_tokenizer(folder)
     encoder = PromptEncoder(tokenizer, params.prompt.max_tokens, params.model.template_options)
     setup = Setup(params, folder, tokenizer, encoder)
     chains = [(names.split(","), arguments.probes) for names in arguments.sequences]
     for names, probes in chains or [([name], []) for name in arguments.tasks]:
-        what = {"tasks": names, "probes": probes, "settings": once(arguments.overrides)}
-        same = [one for one in results if all(one[key] == value for key, value in what.items())]
+        what = {"tasks": names, "probes": probes, "decided_by": decided_by(params)}
+        same = [one for one in results if all(one.get(key) == value for key, value in what.items())]
         if not same or arguments.again:
             results = [one for one in results if one not in same]
-            results.append(what | measure(setup, names, probes))
+            results.append(what | {"settings": once(arguments.overrides)} | measure(setup, names, probes))
             write_record(path, arguments, params, results)
             show(results[-1:])
     show(results)

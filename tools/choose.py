@@ -9,6 +9,7 @@ import os
 import re
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any, get_args
@@ -19,13 +20,13 @@ from pydantic import ValidationError
 
 from sapo.artifacts.chosen_prompt import Candidate
 from sapo.artifacts.scores import Kind
-from sapo.artifacts.task import Task
+from sapo.artifacts.task import Example, Task
 from sapo.candidates.file import checked
 from sapo.config import Model, Prompt, Selection
 from sapo.data.folder import load_folder_tasks
 from sapo.runtime.command import about_storage, one_line
 from sapo.runtime.errors import DataError
-from sapo.runtime.files import read_text, read_yaml
+from sapo.runtime.files import read_text, read_yaml, sha256_json
 from sapo.runtime.imports import quick_imports
 
 CONF = Path(__file__).parents[1] / "conf/model"
@@ -136,13 +137,17 @@ def choose(asked: argparse.Namespace) -> None:
             base=about,
             reading=reading,
             selection=settings,
+            seed=asked.seed,
             rows=len(task.train),
+            train=rows_sha256(task.train),
             versions=versions(),
             device=device().type,
             chosen=best,
             instruction=texts[best],
             candidates=candidates,
             test_rows=len(task.test) if scores else 0,
+            test=rows_sha256(task.test) if scores else None,
+            max_new_tokens=new_tokens,
             scores=scores,
         ).write(asked.json)
 
@@ -186,6 +191,11 @@ def task_of(asked: argparse.Namespace) -> Task:
     name = path.stem if path.suffix == ".json" else path.name
     [task] = load_folder_tasks([name], str(path.parent), (asked.rows, asked.test_rows), asked.seed)
     return task
+
+
+def rows_sha256(rows: Sequence[Example]) -> str:
+    """What rows are told apart by, in their order."""
+    return sha256_json([example.row() for example in rows])
 
 
 def candidates_of(path: Path, task: Task) -> list[str]:

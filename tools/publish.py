@@ -8,8 +8,9 @@ small file for each of these runs, for other seeds, and for further methods. A r
 stopped goes on where it was, in .publish/.
 
 With --same one method, which uses the code of all four, is run whole, and all that it makes must be byte for
-byte what is stored; else nothing changes. Either way published/, results/, dvc.lock, metrics/, plots/ and the
-README's tables are then to be committed together.
+byte what is stored; so must the metrics and row scores of the further methods, which use other code. Else
+nothing changes, and results/ does in no case. Either way published/, results/, dvc.lock, metrics/, plots/ and
+the README's tables are then to be committed together.
 """
 
 import argparse
@@ -60,9 +61,9 @@ def main() -> None:
         with_tables(README.read_text(encoding="utf-8"), [])  # before the work: it needs its marks
         if same:
             with tempfile.TemporaryDirectory() as scratch:
-                take_over(record_again(Path(scratch)))
+                take_over(record_again(Path(scratch)), STORE)
         else:
-            take_over(run_all(WORK / decided_by()[:12]))
+            take_over(run_all(WORK / decided_by()[:12]), STORE, RESULTS)
         names = sorted(str(path) for path in RESULTS.glob("*.json"))
         groups = grouped([read_run(name) for name in names])
         tables = markdown(groups, asked(groups, DIFFERENCES), HEADLINE_METRIC, "chosen")
@@ -118,26 +119,48 @@ def run_all(work: Path) -> Path:
 
 def run_once(made: Path, method: str, seed: int, push: bool = False) -> None:
     """One run in the clone `made`, where its file of results is not there yet."""
-    path = made / RESULTS / f"{method}-{seed}.json"
+    path = made / results_path(method, seed)
     if path.exists():
         return
-    print(f"{method}, seed {seed}: running", flush=True)
-    run(made, "dvc", "exp", "run", "-S", f"method={method}", "-S", f"seed={seed}")
+    found = results_of(made, method, seed)
     if push:
         run(made, "dvc", "push", "--run-cache", "--remote", STORE.name)
+    path.parent.mkdir(exist_ok=True)
+    found.write(path)
+
+
+def results_path(method: str, seed: int) -> Path:
+    return RESULTS / f"{method}-{seed}.json"
+
+
+def results_of(made: Path, method: str, seed: int) -> RunResults:
+    """Run a method in the clone `made`."""
+    print(f"{method}, seed {seed}: running", flush=True)
+    run(made, "dvc", "exp", "run", "-S", f"method={method}", "-S", f"seed={seed}")
     settings = read_yaml(made / "params.yaml")
     rows = RowScores.read_lines(made / rows_path(settings["sequence"]["last"]))
-    summary = Summary.read(made / DETAILS)
-    path.parent.mkdir(exist_ok=True)
-    RunResults(settings=settings, summary=summary, rows=list(rows)).write(path)
+    return RunResults(settings=settings, summary=Summary.read(made / DETAILS), rows=list(rows))
+
+
+def check_same(stored: RunResults, now: RunResults, path: Path) -> None:
+    """Refuse results whose metrics or row scores are not those of the file (DataError)."""
+    kept, found = stored.content(), now.content()
+    if odd := [field for field in ("summary", "rows") if kept[field] != found[field]]:
+        raise DataError(f"{path}: {' and '.join(odd)} are not the stored ones; run `make publish`")
 
 
 def record_again(scratch: Path) -> Path:
-    """Store the results again as those of the last commit's code, where it gives one method's anew."""
+    """Store the results again as those of the last commit's code, where it gives the same ones anew.
+
+    Of CHECKED all files are compared, of the methods of ONCE what results/ has. Returns the clone.
+    """
     made_by = output("git", "log", "-1", "--format=%H", "--", str(STORE), "dvc.lock")
     settings = ["params.yaml", *(f"conf/method/{method}.yaml" for method in METHODS)]
     if differ := output("git", "diff", "--name-only", made_by, "HEAD", "--", *settings):
         raise DataError(f"the settings have changed since ({differ}): run `make publish`")
+    seed = read_yaml("params.yaml")["seed"]
+    paths = {method: results_path(method, seed) for method in ONCE}
+    kept = {method: RunResults.read(path) for method, path in paths.items() if path.is_file()}
     old = clone(scratch / "stored")
     run(old, "git", "checkout", "--quiet", "-B", "stored", made_by)
     run(old, "dvc", "remote", "default", "--local", STORE.name)
@@ -151,6 +174,8 @@ def record_again(scratch: Path) -> Path:
     now = results(read_yaml(new / "dvc.lock"))
     if odd := sorted(path for path in stored.keys() | now.keys() if stored.get(path) != now.get(path)):
         raise DataError(f"these are not byte for byte the stored ones: {', '.join(odd)}; run `make publish`")
+    for method, before in kept.items():
+        check_same(before, results_of(new, method, seed), paths[method])
 
     for method in METHODS:
         print(f"{method}: recording", flush=True)
@@ -168,11 +193,11 @@ def record_again(scratch: Path) -> Path:
     return old
 
 
-def take_over(made: Path) -> None:
-    """Replace the store, and the files of results that Git has, by those of the clone `made`."""
+def take_over(made: Path, *folders: Path) -> None:
+    """Replace these folders, and the files of results that Git has, by those of the clone `made`."""
     if not (made / STORE).is_dir():
         raise DataError(f"the remote {STORE.name!r} is not the folder {STORE}: see .dvc/config")
-    for folder in (STORE, RESULTS):
+    for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(made / folder, folder)
     listed = ("ls-files", "--cached", "--others", "--exclude-standard", "dvc.lock", "metrics", "plots")

@@ -45,6 +45,42 @@ def test_what_was_measured_is_kept_and_only_what_is_missing_is_measured(
     assert [one["tasks"] for one in results(tmp_path)] == [["truthful_qa"], ["group_kinds"]]
 
 
+def test_other_settings_are_measured_anew_whatever_the_command_line_says(load: Callable[[str], Any]) -> None:
+    learnability = load("learnability")
+    plain = learnability.compose(TINY[1::2])
+    same = (f"seed={plain.seed}", "train.batch_tokens=77", "selection.rows=3")
+    for override in same:
+        params = learnability.compose([*TINY[1::2], override])
+        assert learnability.decided_by(params) == learnability.decided_by(plain), override
+    for override in ("seed=9", "train.learning_rate=0.5", "data.max_words=9", "evaluate.max_new_tokens=5"):
+        params = learnability.compose([*TINY[1::2], override])
+        assert learnability.decided_by(params) != learnability.decided_by(plain), override
+
+
+@pytest.mark.parametrize(
+    "override", ["model.dtype=bfloat16", "train.dtype=bfloat16", "lora.save_dtype=float32"]
+)
+def test_settings_that_would_not_be_used_are_refused(
+    override: str, command: Callable[..., str], tmp_path: Path
+) -> None:
+    refused = command(SCRIPT, "--tasks", "xsum", "--out", tmp_path, *TINY, "-S", override, fails=True)
+    assert refused.startswith("error: this trains in float32")
+    assert len(refused.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_tasks_of_a_sequence_may_have_unequal_test_rows(load: Callable[[str], Any]) -> None:
+    learnability = load("learnability")
+    scores = {"long": [0.0, 100.0, 50.0], "short": [100.0, 0.0]}
+    rows = {task: dict.fromkeys(learnability.SHORT, values) for task, values in scores.items()}
+    stages = [
+        {"after": after, "training_s": 1.0, "answers_s": 1.0, "rows": rows} for after in ("base", *scores)
+    ]
+    printed = learnability.matrix({"tasks": list(scores), "probes": [], "settings": [], "stages": stages})
+    assert "ROUGE-L: AP 50.0, " in printed
+    assert "| short | 50 / 50 | 50 / 50 |" in printed
+
+
 def test_a_sequence_is_tested_after_every_task_with_its_probes(
     command: Callable[..., str], tmp_path: Path
 ) -> None:

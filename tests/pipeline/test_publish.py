@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -92,17 +93,32 @@ def test_changed_code_is_signed_only_where_it_changes_no_number(published: Path,
     place = clone / "src/sapo/selection/loss.py"
     text = place.read_text()
     assert "commit or stash" in run_changed(clone, place, text + "\n# a comment\n")
+    shutil.copy(
+        clone / "results/replay-1.json", clone / "results/later-1.json"
+    )  # after all that was published
     commit(clone, "a comment")
     before = {path.name for path in (clone / "published").rglob("*") if path.is_file()}
     run(clone, sys.executable, "tools/publish.py", "--same")
     after = {path.name for path in (clone / "published").rglob("*") if path.is_file()}
     assert len(after - before) > 0
+    assert (clone / "results/later-1.json").is_file()
+    assert not run(clone, "git", "status", "--porcelain", "--", "results/*.json")
     commit(clone, "signed")
     another = fresh(clone, tmp_path / "another")
     run(another, "dvc", "pull", "--allow-missing")
     assert stages_run(run(another, "dvc", "repro")) == {"prepare", "base_model"}
     assert stages_run(run(another, "dvc", "exp", "run", "--pull", "-S", "method=olora")) <= {"report"}
 
+    replayed = clone / "src/sapo/training/rows.py"
+    of_replay = replayed.read_text()
+    assert "order[: earlier.rows]" in of_replay
+    replayed.write_text(of_replay.replace("order[: earlier.rows]", "order[-earlier.rows :]"))
+    commit(clone, "other numbers of a method that is in results/ alone")
+    refused = run(clone, sys.executable, "tools/publish.py", "--same", fails=True)
+    assert "results/replay-1.json: summary and rows are not the stored ones" in refused
+    assert not run(clone, "git", "status", "--porcelain")
+
+    replayed.write_text(of_replay)
     place.write_text(text.replace("return asked", "return [loss * 1.001 for loss in asked]"))
     commit(clone, "other numbers")
     refused = run(clone, sys.executable, "tools/publish.py", "--same", fails=True)

@@ -90,6 +90,7 @@ def test_the_losses_and_the_choice_are_those_of_the_pipeline(
     choice = found(f"--model {model} --task tasks/mood")
     assert_as_selected(choice, "mood")
     assert choice.scores is None
+    assert (choice.test, choice.test_rows, choice.max_new_tokens) == (None, 0, 0)
     printed = capsys.readouterr().out.splitlines()
     assert printed[-1] == f"choice: {choice.instruction}"
     losses = [float(line[1:].split()[1]) for line in printed[1:5]]
@@ -133,8 +134,27 @@ def test_the_answers_are_scored_as_by_the_pipeline(project: Path, capsys: pytest
     choice = found("--model tiny_llama --task tasks/mood --answer --max-new-tokens 4 --batch-tokens 2048")
     assert choice.scores
     assert choice.scores["original"] == read_scores("base", ["base"])[0].scores["mood"]
-    assert choice.test_rows == 4
+    assert (choice.test_rows, choice.max_new_tokens) == (4, 4)
     assert "4 test rows" in capsys.readouterr().out
+
+
+def test_the_file_tells_the_rows_apart(project: Path) -> None:
+    rows = [{"input": f"fruit {n}", "output": ["red"]} for n in range(9)]
+    Path("task9_fruit.json").write_text(
+        json.dumps({"Definition": ["Name the colour of the fruit."], "Instances": rows})
+    )
+    Path("lines.txt").write_text("What colour is the fruit?")
+    common = "--model tiny_llama --task task9_fruit.json --candidates lines.txt --answer --max-new-tokens 1"
+    first, same, drawn, fewer = (
+        found(f"{common} {options}")
+        for options in ("--test-rows 2", "--test-rows 2", "--test-rows 2 --seed 2", "--test-rows 1")
+    )
+    assert (first.seed, first.train, first.test) == (same.seed, same.train, same.test)
+    assert drawn.seed == 2
+    assert drawn.train != first.train
+    assert drawn.test == first.test != fewer.test
+    assert first.test is not None
+    assert len(first.test) == len(first.train) == 64
 
 
 @pytest.mark.parametrize("search", ["bounded", "race"])

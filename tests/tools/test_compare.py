@@ -17,11 +17,11 @@ import compare
 from broken import DROP, edited
 from sapo.analysis import comparison_tables
 from sapo.analysis.answer_metrics import METRICS
-from sapo.analysis.comparison import Run, difference, grouped, read_run
+from sapo.analysis.comparison import Run, difference, grouped, read_run, telling
 from sapo.analysis.continual import NAMES, continual_metrics
 from sapo.analysis.intervals import Table, row_intervals
 from sapo.artifacts.results import RunResults
-from sapo.artifacts.scores import RowScores, write_scores
+from sapo.artifacts.scores import Kind, RowScores, write_scores
 from sapo.artifacts.summary import Metrics, Summary, metric_fields
 from sapo.runtime.errors import ArtifactError, DataError
 
@@ -73,6 +73,22 @@ def made(method: str, seed: int, gain: float = 0.0, rows: bool = True, **setting
 def changed(run: Run, **fields: Any) -> Run:
     """The run with other fields in its summary."""
     return replace(run, summary=Summary.model_validate(run.summary.content() | fields))
+
+
+def alone(run: Run) -> Run:
+    """The run as if its first task were all that was trained and tested."""
+    assert run.rows
+    rows: dict[Kind, Table] = {kind: {"one": table["one"][:2]} for kind, table in run.rows.items()}
+    return replace(run, rows=rows, order=["one"])
+
+
+def with_probes(run: Run) -> Run:
+    """The run with a third task that is never trained."""
+    assert run.rows
+    rows: dict[Kind, Table] = {
+        kind: {**table, "probe": table["two"] * 0.5} for kind, table in run.rows.items()
+    }
+    return replace(run, rows=rows, settings=run.settings | {"sequence.probes": ["probe"]})
 
 
 def test_one_seed_has_the_interval_over_test_rows_and_says_so() -> None:
@@ -148,6 +164,98 @@ def test_runs_are_told_apart_by_what_differs_and_the_same_run_counts_once() -> N
     )
     with pytest.raises(DataError, match="both lora_inc with seed 1, but differ"):
         grouped([made("lora_inc", 1), made("lora_inc", 1, gain=1)])
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("paraphrase.path", True), ("model.adapter", True), ("sequence.path", False), ("model.path", False)],
+)
+def test_a_file_of_paraphrases_tells_runs_apart_and_the_place_of_the_data_does_not(
+    name: str, told: bool
+) -> None:
+    section, _, field = name.partition(".")
+    values = ["/one.yaml", "/other.yaml"]
+    runs = [
+        made("lora_inc", seed, **telling({section: {field: value}, "study": {"pairs": seed}}))
+        for seed, value in enumerate(values, 1)
+    ]
+    labels = [group.label for group in grouped(runs)]
+    assert labels == ([f"lora_inc {name}={value}" for value in values] if told else ["lora_inc"])
+
+
+def test_with_one_base_model_a_difference_has_no_column_for_what_follows_from_another() -> None:
+    runs = [with_probes(made(method, 1)) for method in ("lora_inc", "olora")]
+    other = changed(runs[1], base_fingerprint="c")
+    for pair, columns in (
+        (runs, ["AP", "BWT", "FWT", "forgetting", "unseen"]),
+        ([runs[0], other], ["AP", "BWT", "FWT", "forgetting", "unseen", "unseen change"]),
+    ):
+        groups = grouped(pair)
+        pairs = comparison_tables.every(groups)
+        text = comparison_tables.markdown(groups, pairs, "rouge_l", "chosen")
+        head = next(line for line in text if line.startswith("| difference"))
+        assert head.strip("| ").split(" | ")[2:] == columns
+        shown = comparison_tables.differences(pairs, "rouge_l", "chosen")
+        assert ("unseen_change" in "\n".join(shown)) == ("unseen change" in columns)
+
+
+def test_log_likelihoods_of_several_base_models_are_said_not_to_be_comparable() -> None:
+    runs = [made("lora_inc", 1), made("olora", 1)]
+    for pair, metric, said in (
+        (runs, "log_likelihood", False),
+        ([runs[0], changed(runs[1], base_fingerprint="c")], "log_likelihood", True),
+        ([runs[0], changed(runs[1], base_fingerprint="c")], "rouge_l", False),
+    ):
+        groups = grouped(pair)
+        for text in (
+            comparison_tables.means(groups, metric, "chosen"),
+            comparison_tables.markdown(groups, [], metric, "chosen"),
+        ):
+            assert ("not comparable where their tokenizers differ" in "\n".join(text)) == said
+
+
+def test_one_task_has_no_columns_for_what_is_zero_by_definition() -> None:
+    runs = [alone(made("lora_inc", 1)), alone(made("olora", 1, gain=1))]
+    groups = grouped(runs)
+    assert comparison_tables.names_of(groups) == ["AP"]
+    text = "\n".join(comparison_tables.means(groups, "rouge_l", "chosen"))
+    assert "BWT" not in text
+    assert "which is not certainty" not in text
+    lines = comparison_tables.differences(comparison_tables.every(groups), "rouge_l", "chosen")
+    assert lines[-1] == "Holm: corrected for the 1 tests of this table."
+    p, corrected = lines[1].split()[-2:]
+    assert p == corrected
+
+
+@pytest.mark.parametrize(
+    ("label", "cell"),
+    [("a", "`a`"), ("a=1 | 2", r"`a=1 \| 2`"), ("a `b`", "`` a `b` ``"), ("``|", r"``` ``\| ```")],
+)
+def test_a_label_is_code_in_a_markdown_table_whatever_is_in_it(label: str, cell: str) -> None:
+    groups = [replace(group, label=label) for group in grouped([made("lora_inc", 1)])]
+    table = comparison_tables.markdown(groups, [(groups[0], groups[0])], "rouge_l", "chosen")
+    assert table[2].startswith(f"| {cell} | 1 (test rows) |")
+    assert table[6].startswith(f"| {cell} - {cell} | test rows |")
+
+
+def test_one_model_name_with_two_base_models_is_two_groups() -> None:
+    other = changed(made("lora_inc", 2), base_fingerprint="c" * 64)
+    runs = [made("lora_inc", 1), other]
+    assert [group.label for group in grouped(runs)] == ["lora_inc base=b", f"lora_inc base={'c' * 12}"]
+    named = [
+        replace(run, settings=run.settings | {"model.name": run.summary.base_fingerprint[0]}) for run in runs
+    ]
+    assert [group.label for group in grouped(named)] == ["lora_inc model.name=b", "lora_inc model.name=c"]
+
+
+def test_a_setting_in_a_label_is_one_short_line_and_stays_apart_from_others() -> None:
+    texts = ["a | b\nline two \x1b[31m `x`", "a | b; line two \\x1b[31m `x`", "y" * 200, "y" * 201, "plain"]
+    runs = [made("fixed", 1, **{"method.texts.t": text}) for text in texts]
+    labels = [group.label for group in grouped(runs)]
+    assert len(set(labels)) == len(texts)
+    assert all(label.isprintable() and len(label) < 90 for label in labels)
+    assert labels[-1] == "fixed method.texts.t=plain"
+    assert labels[0].startswith(r"fixed method.texts.t=a | b; line two \x1b[31m `x`...")
 
 
 def test_every_number_has_the_unit_and_the_decimals_of_its_metric() -> None:
@@ -286,7 +394,7 @@ def test_a_file_of_results_is_the_run_that_it_was_made_of(capsys: pytest.Capture
     edited("first.json", {"format": 999})()
     with pytest.raises(SystemExit, match=r"^error: first\.json is of format 999, .*written again with this"):
         compare_runs("first.json")
-    with pytest.raises(SystemExit, match=r"^error: none\.json is missing"):
+    with pytest.raises(SystemExit, match=r"^error: none\.json is missing$"):
         compare_runs("none.json")
 
 

@@ -1,5 +1,6 @@
 """Runs at Git revisions, of DVC experiments and in files of results, by method, for tools/compare.py."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +22,18 @@ from sapo.artifacts.run_record import EFFORT
 from sapo.artifacts.scores import Kind, RowScores, rows_path
 from sapo.artifacts.summary import DETAILS, Summary
 from sapo.config import BASE
+from sapo.runtime.command import one_line
 from sapo.runtime.errors import ArtifactError, DataError
-from sapo.runtime.files import parse_yaml
+from sapo.runtime.files import parse_yaml, sha256_json
 
-# Settings that tell no runs apart: the seed, what is time and memory, and where things are on a machine
-ALIKE = {"seed", "launch", "concurrency", "url", "path", "adapter_path", "adapter_paths", *EFFORT}
+# Settings that tell no runs apart: the seed, another program's, what is time and memory, and where things are
+# on a machine or follow from other settings. A file of paraphrases (paraphrase.path) is what was run.
+ALIKE = {
+    *("seed", "launch", "study", "data.url", "paraphrase.concurrency", "sequence.path"),
+    *("model.path", "model.paths", "model.adapter_path", "model.adapter_paths"),
+    *(f"{section}.{field}" for section in ("selection", "train", "evaluate") for field in EFFORT),
+}
+LONGEST = 60  # characters of a setting in a label
 
 
 @dataclass(frozen=True)
@@ -73,13 +81,15 @@ def read_run(name: str) -> Run:
 
 def run_in_file(path: Path) -> Run:
     """The run whose results the file holds. Raises DataError for anything else."""
+    if not path.is_file():
+        raise DataError(f"{path} is missing")
     try:
         results = RunResults.read(path)
     except ArtifactError as error:  # no stage of the pipeline makes it anew
         raise DataError(f"{error}; it has to be written again with this version") from None
     order, evaluated = _tasks(results.settings, str(path))
     rows = row_tables(results.rows, [BASE, *order], evaluated, str(path))
-    return Run(path.stem, results.summary, _settings(results.settings), rows, order)
+    return Run(path.stem, results.summary, telling(results.settings), rows, order)
 
 
 def _tasks(params: Any, where: str) -> tuple[list[str], list[str]]:
@@ -106,7 +116,7 @@ def _run(name: str) -> Run:
             RowScores.parse(line, f"{where}{path}, line {n}") for n, line in enumerate(text.splitlines(), 1)
         ]
         rows = row_tables(lines, [BASE, *order], evaluated, f"{where}{path}")
-    return Run(name, summary, _settings(params), rows, order)
+    return Run(name, summary, telling(params), rows, order)
 
 
 def _read(path: str, revision: str) -> str:
@@ -124,15 +134,13 @@ def _read(path: str, revision: str) -> str:
         raise DataError(f"{revision}: {path} cannot be read: {error or type(error).__name__}") from error
 
 
-def _settings(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def telling(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted name -> value of the settings that tell runs apart."""
     flat: dict[str, Any] = {}
     for key, value in params.items():
-        if key not in ALIKE:
-            flat |= (
-                _settings(value, f"{prefix}{key}.")
-                if isinstance(value, dict) and value
-                else {prefix + key: value}
-            )
+        name = f"{prefix}{key}"
+        if name not in ALIKE:
+            flat |= telling(value, f"{name}.") if isinstance(value, dict) and value else {name: value}
     return flat
 
 
@@ -164,8 +172,9 @@ class Group:
 def grouped(runs: Sequence[Run]) -> list[Group]:
     """One group a method, in the order of the runs; settings that differ elsewhere are part of its label.
 
-    A run that is there twice counts once. Raises DataError for runs that were tested on different rows, and
-    for two of one method and seed with different results.
+    So is the base model where equal settings had another one. A run that is there twice counts once. Raises
+    DataError for runs that were tested on different rows, and for two of one method and seed with different
+    results.
     """
     for run in runs:
         for field in ("sequence", "test_fingerprint"):
@@ -176,16 +185,26 @@ def grouped(runs: Sequence[Run]) -> list[Group]:
                     f"their {field} is {first!r:.14} and {other!r:.14}"
                 )
     found: dict[str, dict[int, Run]] = {}
-    for run in runs:
-        seeds = found.setdefault(_label(run, runs), {})
+    for run, label in zip(runs, _labels(runs), strict=True):
+        seeds = found.setdefault(label, {})
         seed = run.summary.seed
         if seed in seeds and seeds[seed].summary != run.summary:
             raise DataError(
-                f"{seeds[seed].name} and {run.name} are both {_label(run, runs)} with seed {seed}, "
+                f"{seeds[seed].name} and {run.name} are both {label} with seed {seed}, "
                 "but differ: name one of them"
             )
         seeds.setdefault(seed, run)
     return [Group(label, seeds) for label, seeds in found.items()]
+
+
+def _labels(runs: Sequence[Run]) -> list[str]:
+    labels = [_label(run, runs) for run in runs]
+    bases = [run.summary.base_fingerprint for run in runs]
+    several = Counter(label for label, _ in set(zip(labels, bases, strict=True)))
+    return [
+        f"{label} base={one_line(base)[:12]}" if several[label] > 1 else label
+        for label, base in zip(labels, bases, strict=True)
+    ]
 
 
 def _label(run: Run, runs: Sequence[Run]) -> str:
@@ -193,13 +212,19 @@ def _label(run: Run, runs: Sequence[Run]) -> str:
 
     The settings of a method, model or other named group are compared only among runs with the same one.
     """
-    parts = [run.summary.method]
+    parts = [_told(run.summary.method)]
     for key, value in run.settings.items():
         name = f"{key.partition('.')[0]}.name"
         peers = [other for other in runs if key == name or other.settings.get(name) == run.settings.get(name)]
         if key != "method.name" and any(other.settings.get(key) != value for other in peers):
-            parts.append(f"{key}={value}")
+            parts.append(_told(f"{key}={value}"))
     return " ".join(parts)
+
+
+def _told(text: str) -> str:
+    """The text as one line of bounded length; a hash of it keeps apart what would then be the same."""
+    line = one_line(text)
+    return line if line == text and len(line) <= LONGEST else f"{line[:LONGEST]}...{sha256_json(text)[:8]}"
 
 
 def difference(

@@ -1,6 +1,7 @@
 """Runs side by side as tables: means with intervals, and differences with tests."""
 
 import math
+import re
 from collections.abc import Sequence
 from itertools import combinations
 
@@ -12,6 +13,7 @@ from sapo.artifacts.scores import Kind
 from sapo.runtime.errors import DataError
 
 NAMES = ("AP", "BWT", "FWT", "forgetting")
+PER_TOKEN = "nats a token"  # the unit of log-likelihoods
 FEW = 5  # seeds below which a t interval hangs on the assumption that scores are normally distributed
 Pair = tuple[Group, Group]  # the first minus the second
 
@@ -30,9 +32,30 @@ def asked(groups: Sequence[Group], labels: Sequence[Sequence[str]]) -> list[Pair
 
 
 def names_of(groups: Sequence[Group]) -> list[str]:
-    """The columns: what is unseen too, where the sequence has probes."""
+    """The columns: what is unseen too, where the sequence has probes; AP alone where it has one task.
+
+    With one task nothing is transferred: BWT, FWT and forgetting are 0 by definition, and not to be tested.
+    """
     probed = all(run.has_probes for group in groups for run in group.runs.values())
-    return [*NAMES, *(OF_PROBES if probed else ())]
+    several = any(len(group.order) > 1 for group in groups)
+    return [*(NAMES if several else NAMES[:1]), *(OF_PROBES if probed else ())]
+
+
+def _names_of_differences(groups: Sequence[Group]) -> list[str]:
+    """The columns of differences: from one base model, one in `unseen` is the same as in `unseen_change`."""
+    one_base = len(_bases(groups)) < 2
+    return [name for name in names_of(groups) if not (one_base and name == "unseen_change")]
+
+
+def _bases(groups: Sequence[Group]) -> set[str]:
+    return {run.summary.base_fingerprint for group in groups for run in group.runs.values()}
+
+
+def _on_units(groups: Sequence[Group], metric: str) -> list[str]:
+    """A line where the numbers may not be in the same unit."""
+    if METRICS[metric].unit != PER_TOKEN or len(_bases(groups)) < 2:
+        return []
+    return [f"several base models: {PER_TOKEN} are not comparable where their tokenizers differ."]
 
 
 def means(groups: Sequence[Group], metric: str, kind: Kind) -> list[str]:
@@ -52,6 +75,7 @@ def means(groups: Sequence[Group], metric: str, kind: Kind) -> list[str]:
     lines = [f"{of.label}, {kind} prompt, mean over seeds and 95 % interval", *_aligned(table)]
     if any(one.low == one.high for one in shown):
         lines.append(f"{ALONE}.")
+    lines += _on_units(groups, metric)
     lines.append("test rows: bootstrap, for these trainings. seeds: Student's t.")
     sizes = {len(group.runs) for group in groups}
     if 1 in sizes:
@@ -76,8 +100,7 @@ def differences(pairs: Sequence[Pair], metric: str, kind: Kind) -> list[str]:
     rows: list[tuple[list[str], Estimate]] = []
     notes: list[str] = []
     for a, b in pairs:
-        # A difference in what is unseen is one in its change too: the base model is the same
-        names = [name for name in names_of([a, b]) if name != "unseen_change"]
+        names = _names_of_differences([a, b])
         tests, why_not = difference(a, b, names, metric, kind)
         rows += [([f"{a.label} - {b.label}", name, how], tests[how][name]) for name in names for how in tests]
         notes += why_not
@@ -97,7 +120,7 @@ def differences(pairs: Sequence[Pair], metric: str, kind: Kind) -> list[str]:
 def markdown(groups: Sequence[Group], pairs: Sequence[Pair], metric: str, kind: Kind) -> list[str]:
     """The means and differences as two tables, a line a method or pair: over seeds where there are several.
 
-    Else over the test rows, which is said.
+    Else over the test rows, which is said. A line below them where the numbers may not be comparable.
     """
     names = names_of(groups)
     head = ["method", "seeds", *(name.replace("_", " ") for name in names)]
@@ -107,17 +130,27 @@ def markdown(groups: Sequence[Group], pairs: Sequence[Pair], metric: str, kind: 
         found = alone or {name: group.over_seeds(name, metric, kind) for name in names}
         seeds = ", ".join(map(str, sorted(group.runs))) + (" (test rows)" if alone else "")
         lines.append(
-            [f"`{group.label}`", seeds, *(_shown(found[name], METRICS[metric], "") for name in names)]
+            [_code(group.label), seeds, *(_shown(found[name], METRICS[metric], "") for name in names)]
         )
-    columns = [name for name in names if name != "unseen_change"]
+    columns = _names_of_differences(groups)
     head = ["difference", "over", *(name.replace("_", " ") for name in columns)]
     changes = [head, ["---"] * len(head)]
     for a, b in pairs:
         tests, _ = difference(a, b, columns, metric, kind)
         for how, found in tests.items():
             cells = [_shown(found[name], METRICS[metric]) for name in columns]
-            changes.append([f"`{a.label}` - `{b.label}`", how, *cells])
-    return [f"| {' | '.join(line)} |" if line else "" for line in [*lines, [], *changes]]
+            changes.append([f"{_code(a.label)} - {_code(b.label)}", how, *cells])
+    tables = [f"| {' | '.join(line)} |" if line else "" for line in [*lines, [], *changes]]
+    return [*tables, *(["", *units] if (units := _on_units(groups, metric)) else [])]
+
+
+def _code(text: str) -> str:
+    """A line of text as code in a cell of a Markdown table."""
+    text = text.replace("|", r"\|")
+    if "`" not in text:
+        return f"`{text}`"
+    fence = "`" * (1 + max(map(len, re.findall("`+", text))))
+    return f"{fence} {text} {fence}"
 
 
 def _shown(estimate: Estimate, metric: Metric, sign: str = "+") -> str:

@@ -17,8 +17,10 @@ from sapo.runtime.errors import DataError
 def methods(path: Path, groups: Sequence[Group], metric: str, kind: Kind) -> None:
     """Each trained task's score over the stages, a panel a method: the mean over seeds, thin lines each seed.
 
-    Raises DataError for a run whose row scores are missing.
+    Raises DataError for no methods, and for a run whose row scores are missing.
     """
+    if not groups:
+        raise DataError(f"{path}: no method to draw")
     number = list(METRICS).index(metric)
     size = (1.2 + 2.3 * len(groups), 3.6)
     figure, axes = plt.subplots(

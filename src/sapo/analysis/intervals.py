@@ -12,7 +12,7 @@ import numpy as np
 from scipy import stats
 
 from sapo.analysis.answer_metrics import METRICS
-from sapo.analysis.continual import transfer
+from sapo.analysis.continual import OF_PROBES, transfer
 from sapo.artifacts.scores import Kind, RowScores, StageScores
 from sapo.runtime.errors import DataError, OtherRunError
 
@@ -104,11 +104,18 @@ def row_intervals(table: Table) -> tuple[np.ndarray, dict[str, dict[str, list[fl
     means = resampled_means(table)
     counts = [scores.shape[-1] for scores in table.values()]
     cells = np.stack([interval(means[:, number], count) for number, count in enumerate(counts)], axis=1)
-    found = {name: interval(values, min(counts)) for name, values in transfer(means).items()}
+    found = {name: interval(values, _fewest_rows(table, name)) for name, values in transfer(means).items()}
     return cells, {
         metric: {name: ends(of[number]) for name, of in found.items()}
         for number, metric in enumerate(METRICS)
     }
+
+
+def _fewest_rows(table: Table, name: str) -> int:
+    """The fewest test rows of the tasks that a continual-learning metric is of: the probes or the others."""
+    counts = [scores.shape[-1] for scores in table.values()]
+    trained = len(next(iter(table.values()))) - 1  # a stage each, after the base model's
+    return min(counts[trained:] if name in OF_PROBES else counts[:trained])
 
 
 def ends(pair: np.ndarray) -> list[float | None]:
@@ -131,13 +138,12 @@ def over_rows(tables: Sequence[Table]) -> dict[str, dict[str, Estimate]]:
 
     The runs, one table each, were tested on the same rows: each draw takes the same ones of all of them.
     """
-    rows = min(scores.shape[-1] for scores in tables[0].values())
     observed = [transfer(_plain(table)) for table in tables]
     drawn = [transfer(resampled_means(table)) for table in tables]
     result: dict[str, dict[str, Estimate]] = {metric: {} for metric in METRICS}
     for name in observed[0]:
         values = np.mean([one[name] for one in observed], axis=0)[:, 0]
-        ends = interval(np.mean([one[name] for one in drawn], axis=0), rows)
+        ends = interval(np.mean([one[name] for one in drawn], axis=0), _fewest_rows(tables[0], name))
         for metric, value, (low, high) in zip(METRICS, values, ends, strict=True):
             result[metric][name] = Estimate(float(value), float(low), float(high))
     return result
@@ -178,7 +184,6 @@ def rows_difference(a: Sequence[Table], b: Sequence[Table]) -> dict[str, dict[st
     """
     if any(one[task].shape != other[task].shape for one, other in zip(a, b, strict=True) for task in one):
         raise DataError("the two methods were not tested on the same rows")
-    counts = [scores.shape[-1] for scores in a[0].values()]
     observed = _differences([_plain(one) for one in a], [_plain(other) for other in b])
     drawn = _differences([resampled_means(one) for one in a], [resampled_means(other) for other in b])
     swapped = _differences(
@@ -188,7 +193,7 @@ def rows_difference(a: Sequence[Table], b: Sequence[Table]) -> dict[str, dict[st
     for number, metric in enumerate(METRICS):
         result[metric] = {}
         for name, value in observed.items():
-            low, high = interval(drawn[name][number], min(counts))
+            low, high = interval(drawn[name][number], _fewest_rows(a[0], name))
             extreme = np.abs(swapped[name][number]) >= abs(value[number, 0]) - ALIKE
             p = (1 + int(extreme.sum())) / (1 + RESAMPLES)
             result[metric][name] = Estimate(float(value[number, 0]), float(low), float(high), p)

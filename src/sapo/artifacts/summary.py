@@ -9,14 +9,16 @@ from typing import Any, ClassVar
 
 from pydantic import ConfigDict
 
+from sapo.analysis.answer_metrics import METRICS
 from sapo.artifacts.run_record import AnswersRecord, RunName
 from sapo.artifacts.schema import Artifact, Part
 from sapo.artifacts.scores import Kind
+from sapo.runtime.files import sha256_json
 from sapo.runtime.outputs import write_json
 
 DETAILS, HEADLINE = Path("metrics/details.json"), Path("metrics/cl.json")
-# AP, BWT ... of ROUGE-L, which the paper reports; also the order of columns
-HEADLINE_METRIC = "rouge_l"
+HEADLINE_METRIC = next(iter(METRICS))
+# Also the order of columns
 HEADLINE_NAMES = ("AP", "BWT", "FWT", "forgetting", "new_task", "unseen", "unseen_change")
 INTERVAL = "_interval"  # ends the name of a metric's intervals
 
@@ -37,9 +39,13 @@ def metric_fields(values: Mapping[str, Numbers], intervals: Mapping[str, Numbers
 
 
 class Summary(Artifact):
-    """METRIC and METRIC_interval, under the chosen prompts, stand beside these fields."""
+    """METRIC and METRIC_interval, under the chosen prompts, stand beside these fields.
 
-    FORMAT: ClassVar[int] = 2  # 1: without ROUGE-1, log-likelihood and probes
+    test_fingerprint: what all test rows, with the tasks' own prompts, are told apart by.
+    """
+
+    # 1: without ROUGE-1, log-likelihood and probes. 2: test_fingerprint told training rows apart too
+    FORMAT: ClassVar[int] = 3
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Numbers]
     method: str
@@ -65,7 +71,9 @@ class Summary(Artifact):
                 **chosen,
                 "original_prompt": Metrics.model_validate(original),
                 "test_rows": {task: about.rows for task, about in record.tasks.items()},
-                "test_fingerprint": record.data_fingerprint,
+                "test_fingerprint": sha256_json(
+                    {task: [about.test, about.prompt] for task, about in record.tasks.items()}
+                ),
                 "base_fingerprint": record.base,
                 "dtype": record.settings.dtype,
                 "device": record.device,

@@ -47,6 +47,11 @@ def test_each_method_has_a_panel_with_every_trained_task(
     np.testing.assert_allclose(line.get_ydata(), mean)
 
 
+def test_no_method_is_nothing_to_draw(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"figure\.png: no method to draw$"):
+        methods(tmp_path / "figure.png", [], "rouge_l", "chosen")
+
+
 def test_a_run_without_row_scores_cannot_be_drawn(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"^lost: the row scores of a run are missing"):
         methods(tmp_path / "figure.png", [group("lost", 1, lost=True)], "rouge_l", "chosen")

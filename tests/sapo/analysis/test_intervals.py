@@ -127,6 +127,18 @@ def test_intervals_repeat_and_one_row_has_none() -> None:
     assert intervals["rouge_l"]["AP"] == [None, None]
 
 
+def test_a_probe_with_few_rows_decides_the_intervals_of_what_is_unseen_alone() -> None:
+    trained = table(1)
+    few = {"probe": np.random.default_rng(2).uniform(0, 100, (3, len(METRICS), 1))}
+    plain, probed = row_intervals(trained)[1]["rouge_l"], row_intervals(trained | few)[1]["rouge_l"]
+    assert {name: probed[name] for name in plain} == plain
+    assert [probed[name] for name in ("unseen", "unseen_change")] == [[None, None]] * 2
+    both = trained | few
+    for found in (over_rows([both]), rows_difference([both], [both])):
+        assert math.isfinite(found["rouge_l"]["AP"].low)
+        assert math.isnan(found["rouge_l"]["unseen"].low)
+
+
 @untimed
 @given(seed=st.integers(0, 10_000), rows=st.integers(2, 40))
 def test_a_method_does_not_differ_from_itself(seed: int, rows: int) -> None:
