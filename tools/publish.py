@@ -8,9 +8,9 @@ small file for each of these runs, for other seeds, and for further methods. A r
 stopped goes on where it was, in .publish/.
 
 With --same one method, which uses the code of all four, is run whole, and all that it makes must be byte for
-byte what is stored; so must the metrics and row scores of the further methods, which use other code. Else
-nothing changes, and results/ does in no case. Either way published/, results/, dvc.lock, metrics/, plots/ and
-the README's tables are then to be committed together.
+byte what is stored; so must the metrics and row scores of the further methods, which use other code, and a
+part of the study. Else nothing changes, and results/ does in no case. Either way published/, results/,
+dvc.lock, metrics/, plots/, study/ and the README's tables are then to be committed together.
 """
 
 import argparse
@@ -24,17 +24,20 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
-from sapo.analysis.comparison import grouped, read_run
+from sapo.analysis.comparison import grouped, read_run, telling
 from sapo.analysis.comparison_tables import asked, markdown
 from sapo.analysis.figure_methods import methods
 from sapo.artifacts.provenance import FOLDER
 from sapo.artifacts.results import RunResults
 from sapo.artifacts.scores import RowScores, rows_path
+from sapo.artifacts.study import PairPredictors, PairTrainings, predictors_path, trainings_path
 from sapo.artifacts.summary import DETAILS, HEADLINE_METRIC, Summary
 from sapo.runtime.errors import DataError
-from sapo.runtime.files import read_yaml, sha256_json
-from sapo.runtime.outputs import write_text
+from sapo.runtime.files import parse_yaml, read_yaml, sha256_json
+from sapo.runtime.outputs import write_json, write_text
+from sapo.settings.study import FEWEST, Pair
 
+STUDY = "study/dvc.yaml"  # runs from the models of the default method
 DEFAULT = "lora_inc_sapo"  # the method of the committed params.yaml and dvc.lock
 METHODS = ("lora_inc", "olora", "olora_sapo", DEFAULT)
 MORE_SEEDS = 2  # of these methods, after the default one
@@ -43,7 +46,7 @@ DIFFERENCES = [("lora_inc_sapo", "lora_inc"), ("olora_sapo", "olora")]
 DRAWN = ("seq_lora", "lora_inc", "lora_inc_sapo", "joint")  # in the README's figure
 STORE, RESULTS, WORK = Path("published"), Path("results"), Path(".publish")
 # What decides the results
-DECIDES = ("src", "conf", "dvc.yaml", "requirements.txt", ".dvc/config")
+DECIDES = ("src", "conf", "dvc.yaml", STUDY, "requirements.txt", ".dvc/config")
 CHECKED = "olora_sapo"  # selects prompts and has the orthogonal term
 README, START, END = Path("README.md"), "<!-- results -->\n", "<!-- /results -->\n"
 LEAVES = str(FOLDER)  # when and where: differs from run to run
@@ -105,7 +108,7 @@ def run_all(work: Path) -> Path:
         shutil.rmtree(made / RESULTS, ignore_errors=True)
         (made / "dvc.lock").unlink()  # DVC keeps what it says of stages that are no more
         (work / "begun").touch()
-    seed = read_yaml(made / "params.yaml")["seed"]
+    seed = read_yaml("params.yaml")["seed"]  # the clone's own is that of its last run
     for method in METHODS:  # first: a push takes all that the cache holds
         run_once(made, method, seed, push=True)
     for method, other in [
@@ -114,6 +117,7 @@ def run_all(work: Path) -> Path:
     ]:
         run_once(made, method, other)
     run(made, "dvc", "exp", "run", "-S", f"method={DEFAULT}")
+    run(made, "dvc", "repro", STUDY)
     return made
 
 
@@ -154,11 +158,16 @@ def record_again(scratch: Path) -> Path:
 
     Of CHECKED all files are compared, of the methods of ONCE what results/ has. Returns the clone.
     """
-    made_by = output("git", "log", "-1", "--format=%H", "--", str(STORE), "dvc.lock")
-    settings = ["params.yaml", *(f"conf/method/{method}.yaml" for method in METHODS)]
-    if differ := output("git", "diff", "--name-only", made_by, "HEAD", "--", *settings):
-        raise DataError(f"the settings have changed since ({differ}): run `make publish`")
-    seed = read_yaml("params.yaml")["seed"]
+    made_by = output("git", "log", "-1", "--format=%H", "--", str(STORE), "dvc.lock", "study/dvc.lock")
+    before, now = (
+        parse_yaml(output("git", "show", f"{made_by}:params.yaml"), made_by),
+        read_yaml("params.yaml"),
+    )
+    methods = [f"conf/method/{method}.yaml" for method in METHODS]
+    differ = output("git", "diff", "--name-only", made_by, "HEAD", "--", *methods)
+    if differ or telling(before) != telling(now) or before.get("study", now["study"]) != now["study"]:
+        raise DataError(f"the settings have changed since ({differ or 'params.yaml'}): run `make publish`")
+    seed = now["seed"]
     paths = {method: results_path(method, seed) for method in ONCE}
     kept = {method: RunResults.read(path) for method, path in paths.items() if path.is_file()}
     old = clone(scratch / "stored")
@@ -171,26 +180,47 @@ def record_again(scratch: Path) -> Path:
     new = clone(scratch / "new")
     print(f"{CHECKED}: running, to see whether its results are the stored ones", flush=True)
     run(new, "dvc", "exp", "run", "--force", "-S", f"method={CHECKED}")
-    now = results(read_yaml(new / "dvc.lock"))
-    if odd := sorted(path for path in stored.keys() | now.keys() if stored.get(path) != now.get(path)):
+    made = results(read_yaml(new / "dvc.lock"))
+    if odd := sorted(path for path in stored.keys() | made.keys() if stored.get(path) != made.get(path)):
         raise DataError(f"these are not byte for byte the stored ones: {', '.join(odd)}; run `make publish`")
-    for method, before in kept.items():
-        check_same(before, results_of(new, method, seed), paths[method])
+    for method, found in kept.items():
+        check_same(found, results_of(new, method, seed), paths[method])
 
     for method in METHODS:
         print(f"{method}: recording", flush=True)
         run(old, "git", "checkout", "--quiet", "--force", made_by, "--", ".")
         run(old, "git", "clean", "--quiet", "-fd", "src")
         run(old, "dvc", "exp", "run", "--pull", "-S", f"method={method}")
-        for name in ("src", "dvc.yaml", ".dvcignore"):
+        for name in ("src", "dvc.yaml", STUDY, ".dvcignore"):
             replace(new / name, old / name)
         shutil.rmtree(old / ".dvc/cache/runs")  # entries of the old code are not to be published again
         run(old, "dvc", "commit", "--force")
         run(old, "dvc", "remote", "add", "--force", "again", str(scratch / "again"))
         run(old, "dvc", "push", "--run-cache", "--remote", "again")
+    if (old / "study/dvc.lock").is_file():
+        check_study(old, scratch / "study")
     shutil.rmtree(old / STORE)
     (scratch / "again").rename(old / STORE)
     return old
+
+
+def check_study(made: Path, scratch: Path) -> None:
+    """Do the study's first pair and seed again, under few wordings: the results must be those of `made`."""
+    shutil.copytree(made, scratch, symlinks=True)
+    settings = read_yaml(made / "params.yaml")
+    settings["study"]["wordings"] = FEWEST
+    write_json(scratch / "params.yaml", settings)  # JSON is YAML
+    pair, seed = Pair(**settings["study"]["pairs"][0]), settings["study"]["seeds"][0]
+    run(scratch, sys.executable, "src/study_paraphrase.py")
+    for script, more in (("study_losses", []), ("study_train", [str(seed)])):
+        run(scratch, sys.executable, f"src/{script}.py", pair.task, pair.after, *more)
+    known, found = (PairPredictors.read(folder / predictors_path(pair)) for folder in (made, scratch))
+    few = {name: of.values[:FEWEST] for name, of in known.predictors.items()}
+    if few != {name: of.values for name, of in found.predictors.items()} or known.before != found.before:
+        raise DataError(f"{predictors_path(pair)}: the values are not the stored ones; run `make publish`")
+    path = trainings_path(pair, seed)
+    if PairTrainings.read(made / path).wordings[:FEWEST] != PairTrainings.read(scratch / path).wordings:
+        raise DataError(f"{path}: the scores are not the stored ones; run `make publish`")
 
 
 def take_over(made: Path, *folders: Path) -> None:
@@ -200,8 +230,10 @@ def take_over(made: Path, *folders: Path) -> None:
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(made / folder, folder)
-    listed = ("ls-files", "--cached", "--others", "--exclude-standard", "dvc.lock", "metrics", "plots")
-    for name in output("git", "-C", str(made), *listed).splitlines():
+    listed = ("ls-files", "--cached", "--others", "--exclude-standard")
+    wanted = ("dvc.lock", "metrics", "plots", "study")
+    for name in output("git", "-C", str(made), *listed, *wanted).splitlines():
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(made / name, name)
 
 

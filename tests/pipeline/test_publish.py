@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from laboratory import REPOSITORY, commit, experiment, new_project, read, run, settings, stages_run
+from laboratory import REPOSITORY, STUDIED, commit, experiment, new_project, read, run, settings, stages_run
 
 TABLE = "# Lab\n\n<!-- results -->\n| old |\n<!-- /results -->\nEnd\n"
 METHODS = ["lora_inc", "lora_inc_sapo", "olora", "olora_sapo"]
@@ -29,6 +29,9 @@ def settle(project: Path) -> None:
         section, _, field = key.partition(".")
         if field:
             content[section][field] = yaml.safe_load(value)
+    study = yaml.safe_load((project / "conf/study/quick.yaml").read_text())
+    study |= {"name": "default", "pairs": [STUDIED], "wordings": 6, "train_rows": 6}
+    (project / "conf/study/default.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
     recipe.write_text("# @package _global_\n" + yaml.safe_dump(content, sort_keys=False))
     tool = project / "tools/publish.py"
     text = tool.read_text()
