@@ -105,7 +105,7 @@ def run_all(work: Path) -> Path:
         shutil.rmtree(made / RESULTS, ignore_errors=True)
         (made / "dvc.lock").unlink()  # DVC keeps what it says of stages that are no more
         (work / "begun").touch()
-    seed = read_yaml(made / "params.yaml")["seed"]
+    seed = read_yaml("params.yaml")["seed"]  # the clone's own is that of its last run
     for method in METHODS:  # first: a push takes all that the cache holds
         run_once(made, method, seed, push=True)
     for method, other in [
