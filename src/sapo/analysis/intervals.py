@@ -115,7 +115,7 @@ def _fewest_rows(table: Table, name: str) -> int:
     """The fewest test rows of the tasks that a continual-learning metric is of: the probes or the others."""
     counts = [scores.shape[-1] for scores in table.values()]
     trained = len(next(iter(table.values()))) - 1  # a stage each, after the base model's
-    return min(counts[trained:] if name in OF_PROBES else counts[:trained])
+    return int(min(counts[trained:] if name in OF_PROBES else counts[:trained]))
 
 
 def ends(pair: np.ndarray) -> list[float | None]:
