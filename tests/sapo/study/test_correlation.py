@@ -32,7 +32,7 @@ def unknown(found: Estimate) -> bool:
 def test_it_is_the_correlation_of_scipy_with_the_interval_of_bonett_and_wright(seed: int, ties: bool) -> None:
     a, _, y = columns(seed, ties=ties)
     r = float(stats.spearmanr(a, y).statistic)
-    width = 1.959964 * math.sqrt((1 + r**2 / 2) / 18)
+    width = stats.norm.ppf(0.975) * math.sqrt((1 + r**2 / 2) / 18)
     found = spearman(a, y)
     assert found.value == pytest.approx(r)
     assert (found.low, found.high) == pytest.approx(
