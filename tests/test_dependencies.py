@@ -63,8 +63,12 @@ def needed(script: str) -> set[str]:
 
 
 def stages() -> dict[str, dict[str, Any]]:
-    content = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    return {name: stage.get("do", stage) for name, stage in content.items()}
+    """Of both pipelines; those of the study say that their paths are from the repository's top folder."""
+    found: dict[str, dict[str, Any]] = {}
+    for path in ("dvc.yaml", "study/dvc.yaml"):
+        content = yaml.safe_load((REPOSITORY / path).read_text(encoding="utf-8"))["stages"]
+        found |= {name: stage.get("do", stage) for name, stage in content.items()}
+    return found
 
 
 def script_of(stage: dict[str, Any]) -> str:
@@ -121,3 +125,20 @@ def test_every_stage_says_what_it_does() -> None:
 
 def test_bytecode_beside_a_module_is_no_part_of_a_dependency() -> None:
     assert "__pycache__/" in (REPOSITORY / ".dvcignore").read_text(encoding="utf-8").splitlines()
+
+
+@pytest.mark.parametrize("name", ["study_losses", "study_train"])
+def test_a_study_s_stage_knows_the_settings_that_it_reads(name: str) -> None:
+    """Those of its own section that decide a training, and all that `train` and `evaluate` know."""
+    every = stages()
+    known = set(every[name]["params"])
+    assert known >= {
+        "study.wordings",
+        "study.train_rows",
+        "study.epochs",
+        "study.test_rows",
+        "study.other_rows",
+    }
+    needed_by_run = {*every["train"]["params"], *every["evaluate"]["params"]} - {"method.name"}
+    assert known >= needed_by_run
+    assert not {"study", "study.seeds", "study.pairs"} & known  # these name stages, and decide none of them
