@@ -183,10 +183,13 @@ class PromptEncoder:
 
     def begin(self, text: str) -> Encoded:
         """The beginning of a user turn: the template's part as the prompt, the text as what follows it."""
-        text = text.strip() if self._strips_text else text
-        ids = [*self._opening, *self._texts([f"{self._before}{text}"])[0]]
-        start = max(len(self._opening), 1)
-        return Encoded(ids[:start], ids[start:])
+        turn = f"{self._before}{text.strip() if self._strips_text else text}"
+        options = {"add_special_tokens": False, "split_special_tokens": True, "return_offsets_mapping": True}
+        found = self.tokenizer(turn, **options)
+        ids = [*self._opening, *found["input_ids"]]
+        before = sum(start < len(self._before) for start, _ in found["offset_mapping"])
+        first = max(len(self._opening) + before, 1)
+        return Encoded(ids[:first], ids[first:])
 
     def _cut(self, instruction: str, suffix: str, language: str, sentence: str) -> list[int]:
         """The longest user turn within the bound, `sentence` cut at its end between its tokens."""

@@ -75,9 +75,9 @@ def test_two_thirds_of_the_pairs_decide_whether_a_rival_is_better() -> None:
 
 def test_without_effects_nothing_is_claimed() -> None:
     summary = summary_of(study_settings(), {"loss": {}, "length": {}}, seed=3)
+    spreads = [of.wording.low for pair in summary.pairs for of in pair.spread["log_likelihood"].values()]
+    assert sum(low > 0 for low in spreads) <= 1  # of nine intervals of 95 %
     for pair in summary.pairs:
-        for of in pair.spread["log_likelihood"].values():
-            assert of.wording.low == 0
         for by_predictor in pair.forecasts["log_likelihood"].values():
             assert all(of.corrected > 0.05 for of in by_predictor.values())
     assert summary.better == []

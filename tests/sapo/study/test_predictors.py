@@ -137,7 +137,7 @@ def test_costs_are_passes_of_rows_and_predictors_that_keep_data_say_so(bench: Be
         "length": 0,
         "perplexity": 1,
         "gradient_norm": 3 * rows,
-        "interference": 3 * (rows + earlier / 5),
+        "interference": round(3 * (rows + earlier / 5), 2),
         "look_ahead": 3 * trained + earlier,
     }
     assert {name for name, about in found.items() if about.keeps_data} == {"interference", "look_ahead"}
