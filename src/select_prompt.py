@@ -29,7 +29,8 @@ def select(task: str) -> None:
     candidates = unmeasured(texts)
     if selector and len(texts) > 1:
         best, candidates, record = measure_all(params, about, before, texts, search)
-        chosen = selector.choose([one.loss or 0.0 for one in candidates], best, params.seed)
+        draw = f"{params.seed} {task}"  # each task another number, where one is drawn
+        chosen = selector.choose([one.loss or 0.0 for one in candidates], best, draw)
     if is_main():
         ChosenPrompt(
             task=task,

@@ -44,14 +44,19 @@ class Engine:
         adapter: Adapter | None,
         questions: Sequence[tuple[Task, PromptText]],
     ) -> None:
-        self.settings, self.stage, self.questions = params.evaluate, stage, questions
+        self.settings, self.stage = params.evaluate, stage
         self.tokenizer = load_tokenizer()
         self.encoder = PromptEncoder(self.tokenizer, params.prompt.max_tokens, params.model.template_options)
         self.stop = stop_tokens(self.encoder)
+        self.limits = [longest_answer(task, self.settings) for task, _ in questions]
+        self.rows = [
+            self.encoder.encode(asked.instruction, asked.suffix, asked.language, task.test, answers=True)
+            for task, asked in questions
+        ]
         limit = max(
-            len(row.prompt) + max(len(row.answer), longest_answer(task, self.settings))
-            for task, prompt in questions
-            for row in self._rows(task, prompt)
+            len(row.prompt) + max(len(row.answer), most)
+            for rows, most in zip(self.rows, self.limits, strict=True)
+            for row in rows
         )
         config = AutoConfig.from_pretrained(weights_folder(), trust_remote_code=False, local_files_only=True)
         check_length(config, limit)
@@ -66,11 +71,6 @@ class Engine:
             if params.launch.shard:
                 shard(self.model)
 
-    def _rows(self, task: Task, prompt: PromptText) -> list[Encoded]:
-        return self.encoder.encode(
-            prompt.instruction, prompt.suffix, prompt.language, task.test, answers=True
-        )
-
     def _here(self, rows: Sequence[Encoded], stop: set[int], length: int) -> tuple[Answers, list[float]]:
         return answer(
             self.model, rows, stop, self.encoder.end_of_turn, length, self.settings.batch_tokens, self.stage
@@ -80,8 +80,7 @@ class Engine:
         """Of each question in turn, one of each test row: the answers, without outer white space, and the
         log-likelihoods (nats a token) of the right ones.
         """
-        for task, prompt in self.questions:
-            limit = longest_answer(task, self.settings)
-            found, likelihoods = self.answering(self._rows(task, prompt), self.stop, limit)
+        for rows, most in zip(self.rows, self.limits, strict=True):
+            found, likelihoods = self.answering(rows, self.stop, most)
             texts = self.tokenizer.batch_decode(found, skip_special_tokens=True)
             yield [text.strip() for text in texts], likelihoods

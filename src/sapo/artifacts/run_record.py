@@ -89,11 +89,6 @@ class AnswersRecord(Part):
     versions: dict[str, str]
     device: str
 
-    @property
-    def data_fingerprint(self) -> str:
-        """What all test rows together are told apart by."""
-        return sha256_json({task: [about.test, about.about] for task, about in self.tasks.items()})
-
 
 class SelectionRecord(Part):
     """What decides the losses of a task's candidates. adapter: the weights measured with, if any."""

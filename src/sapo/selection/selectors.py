@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from sapo.runtime.errors import DataError
 
-# Each candidate's loss, the best one's number, the seed -> a number
-Choose = Callable[[Sequence[float], int, int], int]
+# Each candidate's loss, the best one's number, what to draw with -> a number
+Choose = Callable[[Sequence[float], int, str], int]
 
 
 @dataclass(frozen=True)
@@ -21,19 +21,19 @@ class Selector:
     every_loss: bool
 
 
-def lowest_loss(losses: Sequence[float], best: int, seed: int) -> int:
+def lowest_loss(losses: Sequence[float], best: int, draw: str) -> int:
     """SAPO. The search has found it; a tie with the original keeps the original."""
     return best
 
 
-def highest_loss(losses: Sequence[float], best: int, seed: int) -> int:
+def highest_loss(losses: Sequence[float], best: int, draw: str) -> int:
     """An ablation: the worst one."""
     return max(range(len(losses)), key=losses.__getitem__)
 
 
-def any_candidate(losses: Sequence[float], best: int, seed: int) -> int:
-    """A control: drawn with the seed, whatever the losses are."""
-    return random.Random(seed).choice(range(len(losses)))
+def any_candidate(losses: Sequence[float], best: int, draw: str) -> int:
+    """A control: drawn, whatever the losses are."""
+    return random.Random(draw).choice(range(len(losses)))
 
 
 SELECTORS = {

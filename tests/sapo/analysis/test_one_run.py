@@ -98,7 +98,6 @@ def test_a_whole_run_passes_and_its_records_name_no_place(run: ByHand) -> None:
     assert str(Path.cwd()) not in text
     assert "batch_tokens" not in text  # changes memory, not results
     assert run.stages[0].run.tasks["one"].rows == 20
-    assert len(run.stages[0].run.data_fingerprint) == 64
 
 
 @pytest.mark.parametrize("number", range(4))

@@ -25,7 +25,7 @@ losses_lists = st.lists(st.floats(0, 20) | st.sampled_from([1.0, 2.0]), min_size
 def choose(selector: str, losses: list[float], seed: int) -> int:
     """As the select stage does it: the search over one row, then the selector."""
     best, _ = search("exhaustive", [lambda rows, loss=loss: [loss] for loss in losses], 1, 0.95)
-    return SELECTORS[selector].choose(losses, best, seed)
+    return SELECTORS[selector].choose(losses, best, f"{seed} task")
 
 
 @untimed
@@ -66,7 +66,9 @@ def test_a_selector_that_needs_no_losses_does_not_depend_on_them(
     selector = SELECTORS[name]
     if not selector.every_loss:
         best %= len(losses)
-        assert selector.choose(losses, best, seed) == selector.choose(losses[::-1], best, seed) == best
+        assert (
+            selector.choose(losses, best, str(seed)) == selector.choose(losses[::-1], best, str(seed)) == best
+        )
 
 
 @pytest.mark.parametrize("name", [ORIGINAL, FIXED, *SELECTORS])
