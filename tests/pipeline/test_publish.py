@@ -118,7 +118,7 @@ def test_changed_code_is_signed_only_where_it_changes_no_number(published: Path,
     replayed.write_text(of_replay.replace("order[: earlier.rows]", "order[-earlier.rows :]"))
     commit(clone, "other numbers of a method that is in results/ alone")
     refused = run(clone, sys.executable, "tools/publish.py", "--same", fails=True)
-    assert "results/replay-1.json: summary and rows are not the stored ones" in refused
+    assert re.search(r"results/replay-1\.json: [a-z ]*rows are not the stored ones", refused)
     assert not run(clone, "git", "status", "--porcelain")
 
     replayed.write_text(of_replay)
