@@ -30,7 +30,7 @@ def reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
 def test_the_report_and_the_console_say_the_same(reported: str) -> None:
     text = REPORT.read_text(encoding="utf-8")
     said = reported.partition("\n\nthe whole report")[0].strip()
-    assert said.startswith("By the log-likelihood")
+    assert said.startswith("- **Does the wording matter?** By log-likelihood")
     assert said in text
     assert not re.search(r"\{\w*\}|nan|None|inf\b", text)
 
@@ -102,6 +102,6 @@ def test_a_rival_that_does_better_is_said_to(tmp_path: Path, monkeypatch: pytest
     study_report()
     summary = StudySummary.read(STUDY)
     assert summary.better == ["look_ahead"]
-    assert "these do better than the loss: look_ahead" in report(summary)
+    assert "Of 1 others these do: look_ahead" in report(summary)
     none = summary.model_copy(update={"better": []})
-    assert "none does better than the loss" in report(none)
+    assert "Of 1 others none does" in report(none)

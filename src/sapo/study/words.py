@@ -8,38 +8,51 @@ from sapo.artifacts.study_summary import Forecast, Number, PairFindings, StudySu
 from sapo.study.findings import SAPO
 
 # Title, unit, decimals
-MEASURES = {"log_likelihood": ("log-likelihood", "nats a token", 3), "score": ("score", "%", 1)}
+MEASURES = {"log_likelihood": ("log-likelihood", "nats a token", 3), "score": ("score", "points", 1)}
+NAMES = {"in_task": "the task itself", "retained": "earlier tasks", "unseen": "unseen tasks"}
 TOGETHER = "retained ~ unseen"
 SIGNIFICANT = 0.05
 
 
 def plain_words(summary: StudySummary) -> list[str]:
-    """What holds at this scale and what does not: a paragraph a finding, with empty lines between."""
-    paragraphs = [_spread(summary.pairs), _together(summary.pairs), _loss(summary.pairs), _rivals(summary)]
-    return "\n\n".join(paragraphs).split("\n")
+    """What holds at this scale and what does not: an item of a list a question."""
+    pairs = summary.pairs
+    return [
+        f"- **Does the wording matter?** {_matters(pairs)}",
+        f"- **More for other tasks than for the task itself?** {_more(pairs)}",
+        f"- **Do the effects on earlier and on unseen tasks go together?** {_together(pairs)}",
+        f"- **Does a low loss before the training tell of a good outcome?** {_loss(pairs)}",
+        f"- **Does another predictor tell it better?** {_rivals(summary)}",
+    ]
 
 
-def _spread(pairs: Sequence[PairFindings]) -> str:
+def _matters(pairs: Sequence[PairFindings]) -> str:
     told = []
     for measure, (title, unit, decimals) in MEASURES.items():
-        kept = [pair.spread[measure]["retained"].wording for pair in pairs]
-        sure = sum((one.low or 0) > 0 for one in kept)
-        told.append(
-            f"By the {title}, the wording of a task's instruction changes what is retained of earlier tasks "
-            f"with a standard deviation of {span([one.value for one in kept], decimals)} {unit}, net of "
-            f"noise; the interval excludes 0 in {sure} of {of_pairs(pairs)}."
-        )
-        for outcome, name in (("retained", "what is retained"), ("unseen", "unseen tasks")):
-            ratios = [pair.ratios[measure][outcome] for pair in pairs if outcome in pair.ratios[measure]]
-            if not ratios:
-                continue
-            more = sum((one.low or 0) > 1 for one in ratios)
-            less = sum(one.high is not None and one.high < 1 for one in ratios)
-            told.append(
-                f"It changes {name} more than the task itself in {more} of {of_pairs(ratios)}, less in "
-                f"{less}; the others are undecided."
-            )
-    return " ".join(told)
+        parts = []
+        for outcome, name in NAMES.items():
+            of = [pair.spread[measure][outcome].wording for pair in pairs if outcome in pair.spread[measure]]
+            sure = sum((one.low or 0) > 0 for one in of)
+            if of:
+                values = span([one.value for one in of], decimals)
+                parts.append(f"{name} by {values} (above 0 in {sure} of {of_pairs(of)})")
+        told.append(f"By {title} it changes {', '.join(parts)} {unit}")
+    return f"{'. '.join(told)}. These are standard deviations over wordings, net of noise."
+
+
+def _more(pairs: Sequence[PairFindings]) -> str:
+    told = []
+    for outcome in ("retained", "unseen"):
+        parts = []
+        for measure, (title, _, _) in MEASURES.items():
+            of = [pair.ratios[measure][outcome] for pair in pairs if outcome in pair.ratios[measure]]
+            more = sum((one.low or 0) > 1 for one in of)
+            less = sum(one.high is not None and one.high < 1 for one in of)
+            if of:
+                parts.append(f"by {title} more in {more} of {of_pairs(of)}, less in {less}")
+        if parts:
+            told.append(f"{NAMES[outcome].capitalize()}: {'; '.join(parts)}.")
+    return f"{' '.join(told)} In the others the interval of the ratio holds 1."
 
 
 def _together(pairs: Sequence[PairFindings]) -> str:
@@ -51,43 +64,38 @@ def _together(pairs: Sequence[PairFindings]) -> str:
         sure = [one for one, p in zip(of, corrected(of), strict=True) if p < SIGNIFICANT]
         with_it = sum((one.value or 0) > 0 for one in sure)
         told.append(
-            f"by the {title} together in {with_it} of {of_pairs(of)} and against each other in "
-            f"{len(sure) - with_it} (Spearman {span([one.value for one in of], 2)})"
+            f"By {title} together in {with_it} of {of_pairs(of)}, against each other in "
+            f"{len(sure) - with_it} (Spearman {span([one.value for one in of], 2)})."
         )
-    return f"The effects on earlier tasks and on unseen ones go, after correction, {'; '.join(told)}."
+    return f"{' '.join(told)} Counted are correlations that are significant after correction."
 
 
 def _loss(pairs: Sequence[PairFindings]) -> str:
     told = []
-    for outcome, name in (
-        ("retained", "what is retained"),
-        ("unseen", "unseen tasks"),
-        ("in_task", "the task itself"),
-    ):
+    for outcome, name in NAMES.items():
         of = list(_forecasts(pairs, outcome))
-        if not of:
-            continue
         sure = [one for one in of if one.corrected is not None and one.corrected < SIGNIFICANT]
         good = sum((one.correlation.value or 0) < 0 for one in sure)
-        told.append(
-            f"for {name} in {good} of {of_pairs(of)}, with the opposite sign in {len(sure) - good} "
-            f"(Spearman {span([one.correlation.value for one in of], 2)})"
-        )
+        if of:
+            told.append(
+                f"{name}: in {good} of {of_pairs(of)}, of a bad one in {len(sure) - good} "
+                f"(Spearman {span([one.correlation.value for one in of], 2)})"
+            )
     gains = [one.over_original for one in _forecasts(pairs, "retained")]
     better = sum(one.low is not None and one.low > 0 for one in gains)
     worse = sum(one.high is not None and one.high < 0 for one in gains)
+    changed = span([one.value for one in gains], 3, "+")
     return (
-        "A low loss before the training tells, after correction, of a good log-likelihood after it "
-        f"{'; '.join(told)}. Training with the wording of lowest loss, not the original, changes what is "
-        f"retained by {span([one.value for one in gains], 3, '+')} nats a token: better in {better} of "
+        f"By log-likelihood, after correction: {'; '.join(told)}. The wording of lowest loss, in place of the "
+        f"original, changes what is retained by {changed} nats a token: better in {better} of "
         f"{of_pairs(gains)} by the interval, worse in {worse}."
     )
 
 
 def _rivals(summary: StudySummary) -> str:
     titles = ", ".join(summary.predictors[name].title for name in summary.better)
-    found = f"these do better than the loss: {titles}" if titles else "none does better than the loss"
-    return f"Of {len(summary.predictors) - 1} other predictors, {found}, by the rule of docs/study.md."
+    found = f"these do: {titles}" if titles else "none does"
+    return f"Of {len(summary.predictors) - 1} others {found}, by the rule of docs/study.md."
 
 
 def _forecasts(pairs: Sequence[PairFindings], outcome: str) -> Iterator[Forecast]:
