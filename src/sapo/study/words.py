@@ -86,7 +86,7 @@ def _loss(pairs: Sequence[PairFindings]) -> str:
     worse = sum(one.high is not None and one.high < 0 for one in gains)
     changed = span([one.value for one in gains], 3, "+")
     return (
-        f"By log-likelihood, after correction: {'; '.join(told)}. The wording of lowest loss, in place of the "
+        f"By log-likelihood, after correction: {'; '.join(told)}. The wording of lowest loss, not the "
         f"original, changes what is retained by {changed} nats a token: better in {better} of "
         f"{of_pairs(gains)} by the interval, worse in {worse}."
     )
