@@ -34,6 +34,7 @@ class Bench:
 
     def __init__(self, state: State) -> None:
         self.state, self.rows = state, state.params.selection.rows
+        self._gradients: dict[str, Tensor] = {}
 
     def task_rows(self, text: str) -> list[Encoded]:
         """Rows of the task under this wording."""
@@ -50,13 +51,19 @@ class Bench:
     @cached_property
     def earlier_gradient(self) -> Tensor:
         """The gradient of the mean over earlier tasks of their loss."""
-        return torch.stack([self.gradient(rows) for rows in self.earlier_rows]).mean(0)
+        return torch.stack([self.gradient(rows) for rows in self.earlier_rows]).mean(0).cpu()
 
     def loss(self, rows: Sequence[Encoded]) -> float:
         """The mean loss of the rows' answers, nats a token."""
         state = self.state
         losses = RowLosses(state.model, rows, state.pad, state.params.selection.batch_tokens)
         return math.fsum(losses(range(len(rows)))) / sum(len(row.answer) for row in rows)
+
+    def task_gradient(self, text: str) -> Tensor:
+        """Of the task's loss under this wording; kept, because two predictors look at it."""
+        if text not in self._gradients:
+            self._gradients[text] = self.gradient(self.task_rows(text)).cpu()
+        return self._gradients[text]
 
     def gradient(self, rows: Sequence[Encoded]) -> Tensor:
         """The gradient of `loss` in the weights of the LoRA that a training begins with, one long vector."""
@@ -89,7 +96,7 @@ def perplexity(bench: Bench, text: str) -> float:
 
 def gradient_norm(bench: Bench, text: str) -> float:
     """The length of the gradient of the loss, at the start of the training."""
-    return float(bench.gradient(bench.task_rows(text)).norm())
+    return float(bench.task_gradient(text).norm())
 
 
 def interference(bench: Bench, text: str) -> float:
@@ -97,7 +104,7 @@ def interference(bench: Bench, text: str) -> float:
 
     Below 0 the first step lowers these too; above 0 it raises them.
     """
-    task, earlier = bench.gradient(bench.task_rows(text)), bench.earlier_gradient
+    task, earlier = bench.task_gradient(text), bench.earlier_gradient
     return -float(torch.nn.functional.cosine_similarity(task, earlier, dim=0))
 
 
