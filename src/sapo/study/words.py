@@ -86,8 +86,8 @@ def _loss(pairs: Sequence[PairFindings]) -> str:
     worse = sum(one.high is not None and one.high < 0 for one in gains)
     changed = span([one.value for one in gains], 3, "+")
     return (
-        f"By log-likelihood, after correction: {'; '.join(told)}. Training with the wording of lowest loss, not "
-        f"with the original, changes what is retained by {changed} nats a token: better in {better} of "
+        f"By log-likelihood, after correction: {'; '.join(told)}. Training with the wording of lowest loss, "
+        f"not with the original, changes what is retained by {changed} nats a token: better in {better} of "
         f"{of_pairs(gains)} by the interval, worse in {worse}."
     )
 
