@@ -65,7 +65,7 @@ def test_a_plain_run_leaves_the_study_alone(studied: tuple[Path, str], tmp_path:
 def test_another_seed_trains_that_seed_alone(studied: tuple[Path, str], tmp_path: Path) -> None:
     project = copy_of(studied[0], tmp_path / "copy")
     output = run(project, "dvc", "exp", "run", *settings(*STUDY, "study.seeds=[1,2,3]"), "study/dvc.yaml")
-    assert names(output) == {"study_train@pair0-2", "study_report"}
+    assert names(output) == {"study_train@pair0-3", "study_report"}
     fewer = run(project, "dvc", "exp", "run", *settings(*STUDY, "study.seeds=[3]"), "study/dvc.yaml")
     assert "study_report" in names(fewer)
     assert read(project / "metrics/study.json")["seeds"] == [3]  # whatever else lies in the folder
