@@ -17,8 +17,8 @@ STUDY = [
 OURS = {
     "study_paraphrase",
     "study_losses@pair0",
-    "study_train@pair0-0",
     "study_train@pair0-1",
+    "study_train@pair0-2",
     "study_report",
 }
 
