@@ -43,7 +43,7 @@ def test_every_link_between_documents_leads_somewhere(document: str) -> None:
 
 def test_fault_22_every_choice_that_the_readme_names_is_a_file_and_every_file_is_named() -> None:
     text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    for group in ("method", "model", "sequence", "recipe", "launch"):
+    for group in ("method", "model", "sequence", "recipe", "launch", "study"):
         for names in re.findall(rf"-S {group}=([\w,]+)", text):
             for name in names.split(","):
                 assert (REPOSITORY / f"conf/{group}/{name}.yaml").is_file(), f"{group}={name}"
