@@ -69,7 +69,7 @@ def test_a_fresh_clone_has_every_method_without_training(published: Path, tmp_pa
         ("olora_sapo", "olora"),
     ]
     assert read(published / "metrics/details.json")["method"] == "lora_inc_sapo"
-    assert {path.stem for path in (published / "results").iterdir()} == {
+    assert {path.stem for path in (published / "results").glob("*.json")} == {
         *(f"{method}-{seed}" for method in METHODS for seed in (1, 2)),
         "replay-1",
     }
@@ -115,7 +115,7 @@ def test_changed_code_is_signed_only_where_it_changes_no_number(published: Path,
     replayed.write_text(of_replay.replace("order[: earlier.rows]", "order[-earlier.rows :]"))
     commit(clone, "other numbers of a method that is in results/ alone")
     refused = run(clone, sys.executable, "tools/publish.py", "--same", fails=True)
-    assert "results/replay-1.json: summary and rows are not the stored ones" in refused
+    assert re.search(r"results/replay-1\.json: [a-z ]*rows are not the stored ones", refused)
     assert not run(clone, "git", "status", "--porcelain")
 
     replayed.write_text(of_replay)
