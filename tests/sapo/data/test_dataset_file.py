@@ -1,14 +1,17 @@
 """What a task's file makes of a row: a template that evaluates nothing, and labels by value."""
 
 import math
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from laboratory import REPOSITORY
 from sapo.artifacts.task import Example
-from sapo.data.dataset_file import DatasetTask, parts
+from sapo.data.dataset_file import DatasetTask, parts, read_dataset_task
 from sapo.runtime.errors import DataError
 
 
@@ -98,3 +101,17 @@ def test_a_label_that_is_null_is_refused(labels: Any, value: Any) -> None:
 
 def test_several_values_of_one_answer_are_one_label() -> None:
     assert task(labels=MAPPED).answers == ["bad", "good", "unclear"]
+
+
+def test_the_examples_of_the_document_can_be_used(tmp_path: Path) -> None:
+    text = (REPOSITORY / "docs/data.md").read_text(encoding="utf-8")
+    blocks = [block for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) if "sentence:" in block]
+    assert len(blocks) == 2
+    for number, block in enumerate(blocks):
+        (tmp_path / f"{number}.yaml").write_text(block, encoding="utf-8")
+    reviews, _ = (read_dataset_task(tmp_path / f"{number}.yaml") for number in range(2))
+    row = {"title": "Fine", "body": "It works.", "stars": 5}
+    assert reviews.example(row, "row 1") == Example("Fine: It works.", "good")
+    shipped = REPOSITORY / "src/sapo/data/hub/ag_news.yaml"
+    assert shipped.read_text(encoding="utf-8").startswith(blocks[1])
+    assert read_dataset_task(shipped).example({"text": "A match.", "label": 1}, "row 1").label == "Sports"
