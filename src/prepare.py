@@ -9,6 +9,7 @@ from sapo.config import load_params
 from sapo.data.sources import SOURCES
 from sapo.runtime.command import run
 from sapo.runtime.errors import DataError
+from sapo.runtime.keys import HUB
 from sapo.runtime.outputs import output_folder
 
 
@@ -47,4 +48,4 @@ def report(task: Task) -> None:
 
 
 if __name__ == "__main__":
-    run(prepare)
+    run(prepare, HUB)

@@ -41,7 +41,7 @@ class Sequence(Section):
 
     name: Name
     source: str  # where the tasks' rows come from: a name of sapo.data.sources
-    # The file or folder that defines them: DVC watches it, and source `folder` reads its tasks there
+    # The file or folder that defines them: DVC watches it; `folder` and `datasets` read their tasks there
     path: LocalPath
     tasks: dict[str, After]
     last: str  # the last task; spelt out, so that dvc.yaml can use it
@@ -98,7 +98,7 @@ class Sequence(Section):
         if path and self.path != path:
             raise ValueError(
                 f"path: source {self.source!r} is defined by {path}; "
-                "for tasks of your own use source 'folder'"
+                "for tasks of your own use source 'folder' or 'datasets'"
             )
         return self
 

@@ -24,6 +24,7 @@ RECIPES = {
     "trace": "trace",
 }  # as published
 ORDERS = {
+    "ag_news": ["ag_news"],
     "default": ["reuters_r8", "missing_questions", "newsgroups"],
     "mixed_four": ["reuters_r8", "election_tweets", "commonsense_qa", "xsum"],
     "ni_seq_c1": ["task195", "task1310", "task273", "task611", "task224"],
@@ -93,7 +94,8 @@ def test_every_sequence_lists_its_tasks_in_their_order(tmp_path: Path, choice: s
     assert sequence.order == ORDERS[choice]
     assert sequence.last == ORDERS[choice][-1]
     assert [item.after for item in sequence.tasks.values()] == ["base", *ORDERS[choice][:-1]]
-    assert sequence.source == ("embedded" if choice in ("default", "mixed_four") else "catalog")
+    others = {"default": "embedded", "mixed_four": "embedded", "ag_news": "datasets"}
+    assert sequence.source == others.get(choice, "catalog")
     assert (REPOSITORY / sequence.path).exists(), "DVC watches it"
 
 
@@ -188,5 +190,6 @@ def test_every_hub_model_is_pinned_to_a_commit_and_small_in_memory(tmp_path: Pat
 
 
 def test_every_task_of_every_sequence_is_known_to_a_source() -> None:
-    known = SOURCES["catalog"].known() | SOURCES["embedded"].known()
+    described = {path.stem for path in (REPOSITORY / "src/sapo/data/hub").iterdir()}
+    known = SOURCES["catalog"].known() | SOURCES["embedded"].known() | described
     assert {task for order in ORDERS.values() for task in order} < known

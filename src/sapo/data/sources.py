@@ -55,8 +55,16 @@ def _folder(sequence: "Sequence", data: "Data") -> Iterator[Task]:
     return load_folder_tasks(sequence.evaluated, sequence.path, (data.train_rows, data.test_rows), data.seed)
 
 
+def _datasets(sequence: "Sequence", data: "Data") -> Iterator[Task]:
+    from sapo.data.dataset_tasks import load_dataset_tasks
+
+    rows = (data.train_rows, data.test_rows)
+    return load_dataset_tasks(sequence.evaluated, Path(sequence.path), rows, data.seed)
+
+
 SOURCES = {
     "embedded": Source(_embedded_names, "src/sapo/data/tasks", _embedded),
     "catalog": Source(_catalog_names, "src/sapo/data/catalog.json", _catalog, unusable_tasks),
     "folder": Source(set, None, _folder),
+    "datasets": Source(set, None, _datasets),
 }
