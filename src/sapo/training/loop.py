@@ -6,7 +6,7 @@ once, with gradients. Optimiser and clipping are those of torch, schedules see `
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -62,12 +62,13 @@ def train_task(
     checkpoints: Path,
     earlier_a: Mapping[str, Tensor] | None = None,
     orthogonal_weight: float = 0.0,
+    report: Callable[[Sequence[Step]], None] = lambda history: None,
 ) -> Trained:
     """Train the new LoRA in place, from the last checkpoint in `checkpoints` where there is one.
 
-    earlier_a: see `orthogonal_penalty`; without any, or with weight 0, there is no such term. The caller
-    removes `checkpoints` when it has saved the result. Raises DataError for no rows or a loss that is not
-    finite.
+    earlier_a: see `orthogonal_penalty`; without any, or with weight 0, there is no such term. report: gets
+    the history at the start and after each step. The caller removes `checkpoints` when it has saved the
+    result. Raises DataError for no rows or a loss that is not finite.
     """
     if not rows:
         raise DataError("a task needs at least one training row")
@@ -93,6 +94,7 @@ def train_task(
     history = saved.load()
     if history:
         logger.info("training: goes on from checkpoint-%d of %d steps", len(history), len(steps))
+    report(history)
     every = math.ceil(len(steps) / train.checkpoints)
 
     with progress("training", len(steps), "step", done=len(history)) as bar:
@@ -123,6 +125,7 @@ def train_task(
                     epoch=step * train.epochs / len(steps),
                 )
             )
+            report(history)
             bar.note(f"loss {history[-1].loss:.3f}")
             bar.update()
             if step % every == 0 or step == len(steps):
