@@ -135,7 +135,7 @@ def test_bytes_of_unknown_number_are_counted_from_any_thread(
             thread.join()
         clock.now += 31
         bar.update(0)
-    assert capsys.readouterr().err.startswith("fetching 2 files: 2.00MB, ")
+    assert capsys.readouterr().err.startswith("fetching 2 files: 2.00M, ")
 
 
 def test_the_main_process_alone_shows_it(
