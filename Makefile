@@ -5,7 +5,7 @@ VENV := .venv
 PIP := $(VENV)/bin/python -m pip
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: repro study test test-all harness check security setup lock params publish
+.PHONY: repro study test test-all harness check security docs setup lock params publish
 
 repro: $(VENV)/.ready
 	python tools/recover.py
@@ -35,6 +35,9 @@ check: $(VENV)/.ready-dev
 security: $(VENV)/.ready-dev
 	.ci/secrets
 	python .ci/audit.py
+
+docs: $(VENV)/.ready-dev  # the documents as a site in .site/; a link that leads nowhere is an error
+	NO_MKDOCS_2_WARNING=1 python -m mkdocs build --strict
 
 lock: $(VENV)/.ready-dev  # requirements*.txt from requirements*.in; UPGRADE="numpy scipy" raises these
 	python tools/lock.py $(UPGRADE:%=--upgrade-package=%)

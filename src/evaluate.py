@@ -28,6 +28,7 @@ from sapo.config import BASE, load_params
 from sapo.runtime.command import run
 from sapo.runtime.imports import quick_imports
 from sapo.runtime.processes import is_main
+from sapo.runtime.progress import progress
 
 
 def evaluate(stage: str) -> None:
@@ -59,13 +60,14 @@ def evaluate(stage: str) -> None:
     engine = Engine(params, stage, adapter, [(task, prompt) for task, _, prompt in questions])
     answers: list[tuple[Task, Kind, list[str], dict[str, list[float]]]] = []
     scores: dict[Kind, TaskScores] = {"chosen": {}, "original": {}}
-    for (task, kind, _), (texts, likelihoods) in zip(questions, engine.answers(), strict=True):
-        references = [example.references for example in task.test]
-        of_rows = row_scores(texts, references, likelihoods, task.name)
-        answers.append((task, kind, texts, of_rows))
-        scores[kind][task.name] = {metric: fmean(values) for metric, values in of_rows.items()}
-        if kind == "chosen" and is_main():
-            print(f"after {stage}, {task.name}: {told(scores[kind][task.name])}", flush=True)
+    with progress(f"after {stage}", sum(len(task.test) for task, _, _ in questions), "row") as bar:
+        for (task, kind, _), (texts, likelihoods) in zip(questions, engine.answers(), strict=True):
+            references = [example.references for example in task.test]
+            of_rows = row_scores(texts, references, likelihoods, task.name)
+            answers.append((task, kind, texts, of_rows))
+            scores[kind][task.name] = {metric: fmean(values) for metric, values in of_rows.items()}
+            if kind == "chosen" and is_main():
+                bar.say(f"after {stage}, {task.name}: {told(scores[kind][task.name])}")
     scores["original"] = scores["chosen"] | scores["original"]
     if not is_main():
         return

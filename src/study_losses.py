@@ -1,11 +1,10 @@
 """study_losses TASK AFTER: what is known of each wording before it is trained -> study/predictors/."""
 
-from tqdm import tqdm
-
 from sapo.artifacts.study import PairPredictors, PredictorValues
 from sapo.config import load_params
 from sapo.runtime.command import run
 from sapo.runtime.imports import quick_imports
+from sapo.runtime.progress import progress
 
 
 def study_losses(task: str, after: str) -> None:
@@ -17,12 +16,17 @@ def study_losses(task: str, after: str) -> None:
         from sapo.study.state import State
 
     state = State(params, pair)
-    before = state.scores(state.others)
-    bench = Bench(state)
     found = {}
-    for name, predictor in PREDICTORS.items():
-        values = [predictor.value(bench, text) for text in tqdm(state.texts, name, unit="wording")]
-        found[name] = PredictorValues(about=predictor.about(bench), values=[round(one, 6) for one in values])
+    with progress(f"{task} after {after}", len(PREDICTORS) * len(state.texts), "wording") as bar:
+        before = state.scores(state.others)
+        bench = Bench(state)
+        for name, predictor in PREDICTORS.items():
+            values = []
+            for text in state.texts:
+                bar.part(name)
+                values.append(round(predictor.value(bench, text), 6))
+                bar.update()
+            found[name] = PredictorValues(about=predictor.about(bench), values=values)
     PairPredictors(pair=pair, run=state.record(params.seed), predictors=found, before=before).write()
 
 

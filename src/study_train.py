@@ -4,7 +4,6 @@ Each wording's result is kept as it is finished: a study that is killed goes on 
 """
 
 import shutil
-import time
 from pathlib import Path
 
 from sapo.artifacts.study import PairTrainings, StudyRecord, Trained
@@ -14,6 +13,7 @@ from sapo.runtime.errors import DataError
 from sapo.runtime.files import sha256_file, sha256_json
 from sapo.runtime.imports import quick_imports
 from sapo.runtime.outputs import write_json
+from sapo.runtime.progress import progress
 
 
 def study_train(task: str, after: str, seed: str) -> None:
@@ -30,25 +30,19 @@ def study_train(task: str, after: str, seed: str) -> None:
     record = state.record(number)
     kept = results_folder(f"{pair.name}-{seed}", record)
     results: list[Trained] = []
-    began, done = time.monotonic(), 0
-    for wording, text in enumerate(state.texts):
-        path = kept / f"{wording}.json"
-        if path.exists():
-            results.append(Trained.read(path))
-            continue
-        with state.lora(number) as model:
-            history = state.train(model, state.rows(text), number, kept / f"training-{wording}")
-            scores = state.scores(state.questions(text))
-        results.append(Trained(wording=wording, loss=history[-1].loss, tasks=scores))
-        write_json(path, results[-1].content())
-        done += 1
-        each = (time.monotonic() - began) / done
-        left = (len(state.texts) - wording - 1) * each / 60
-        print(
-            f"{task} after {after}, seed {seed}: wording {wording + 1} of {len(state.texts)} is done, "
-            f"{each:.0f} s each, {left:.0f} min to go",
-            flush=True,
-        )
+    paths = [kept / f"{wording}.json" for wording in range(len(state.texts))]
+    done = sum(path.exists() for path in paths)
+    with progress(f"{task} after {after}, seed {seed}", len(paths), "wording", done) as bar:
+        for wording, (text, path) in enumerate(zip(state.texts, paths, strict=True)):
+            if path.exists():
+                results.append(Trained.read(path))
+                continue
+            with state.lora(number) as model:
+                history = state.train(model, state.rows(text), number, kept / f"training-{wording}")
+                scores = state.scores(state.questions(text))
+            results.append(Trained(wording=wording, loss=history[-1].loss, tasks=scores))
+            write_json(path, results[-1].content())
+            bar.update()
     PairTrainings(pair=pair, seed=number, run=record, wordings=results).write()
     shutil.rmtree(kept)
 

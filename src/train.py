@@ -16,8 +16,10 @@ from sapo.config import BASE, Params, load_params
 from sapo.runtime.command import run
 from sapo.runtime.files import sha256_file, sha256_json
 from sapo.runtime.imports import quick_imports
+from sapo.runtime.keys import TRACKERS
 from sapo.runtime.outputs import output_folder
 from sapo.runtime.processes import is_main, process_count
+from sapo.runtime.trackers import Training, check_keys, tracking
 
 
 def train(task: str) -> None:
@@ -36,6 +38,7 @@ def train(task: str) -> None:
         from sapo.training.rows import training_rows
 
     params = load_params(launched=True)
+    check_keys(params.tracking.report_to)
     before = params.sequence.before(task)
     after = before[-1] if before else BASE
     seed = params.seed + len(before)  # another start and row order for each task
@@ -72,16 +75,18 @@ def train(task: str) -> None:
         device=device().type,
     )
     checkpoints = checkpoint_folder(task, record, params)
-    trained = train_task(
-        model,
-        rows,
-        train=params.train,
-        seed=seed,
-        pad=encoder.end_of_turn,
-        checkpoints=checkpoints,
-        earlier_a=below.a if below else {},
-        orthogonal_weight=params.orthogonal_weight,
-    )
+    with tracking(params.tracking.report_to, training_name(task, checkpoints, params)) as report:
+        trained = train_task(
+            model,
+            rows,
+            train=params.train,
+            seed=seed,
+            pad=encoder.end_of_turn,
+            checkpoints=checkpoints,
+            earlier_a=below.a if below else {},
+            orthogonal_weight=params.orthogonal_weight,
+            report=report,
+        )
     if not is_main():
         return
 
@@ -119,5 +124,12 @@ def checkpoint_folder(task: str, record: TrainingRecord, params: Params) -> Path
     return Path(".checkpoints") / f"{task}-{sha256_json([*made, code])[:16]}"
 
 
+def training_name(task: str, checkpoints: Path, params: Params) -> Training:
+    """What trackers call the training: it is the same for the same inputs, as its checkpoints' folder is."""
+    method, key = params.method.name, checkpoints.name.rpartition("-")[2]
+    about = {"model": params.model.name, "sequence": params.sequence.name, "seed": str(params.seed)}
+    return Training(method, task, key, {"task": task, "method": method, **about})
+
+
 if __name__ == "__main__":
-    run(train)
+    run(train, TRACKERS)

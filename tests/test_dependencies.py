@@ -127,6 +127,11 @@ def test_bytecode_beside_a_module_is_no_part_of_a_dependency() -> None:
     assert "__pycache__/" in (REPOSITORY / ".dvcignore").read_text(encoding="utf-8").splitlines()
 
 
+def test_no_stage_depends_on_where_its_curves_are_shown() -> None:
+    for name, stage in stages().items():
+        assert not [one for one in stage.get("params", []) if one.partition(".")[0] == "tracking"], name
+
+
 @pytest.mark.parametrize("name", ["study_losses", "study_train"])
 def test_a_study_s_stage_knows_the_settings_that_it_reads(name: str) -> None:
     """Those of its own section that decide a training, and all that `train` and `evaluate` know."""

@@ -58,9 +58,10 @@ def check_settings() -> None:
     from sapo.config import load_params
     from sapo.runtime.command import one_line
     from sapo.runtime.errors import DataError
+    from sapo.runtime.trackers import check_keys
 
     try:
-        load_params()
+        check_keys(load_params().tracking.report_to)
     except DataError as error:
         sys.exit(f"error: {one_line(str(error))}")
 

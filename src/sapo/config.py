@@ -21,10 +21,12 @@ from sapo.data.sources import SOURCES
 from sapo.runtime.errors import DataError
 from sapo.runtime.files import no_text, read_yaml, unexpanded
 from sapo.runtime.processes import check_launch
+from sapo.runtime.trackers import check_installed
 from sapo.settings.method import Method as Method
 from sapo.settings.section import SAFE_NAME, Name
 from sapo.settings.section import Section as Section
 from sapo.settings.study import Study
+from sapo.settings.tracking import Tracking
 
 BASE = "base"  # the stage before the first task: the base model
 Positive = Annotated[int, Field(ge=1, lt=2**31)]
@@ -273,6 +275,7 @@ class Params(Section):
     evaluate: Evaluate
     launch: Launch
     study: Study  # read by the stages of study/dvc.yaml alone
+    tracking: Tracking  # no stage lists it, no record holds it: nothing is made anew for it
 
     @model_validator(mode="after")
     def _parts_fit(self) -> "Params":
@@ -293,8 +296,8 @@ class Params(Section):
 def load_params(path: str | Path = "params.yaml", launched: bool = False) -> Params:
     """Read and check params.yaml. Raises DataError that names every wrong key.
 
-    Also for an environment that speaks of other processes than `launch` starts. launched: whether
-    launch.command starts this stage.
+    Also for an environment that speaks of other processes than `launch` starts, and for a tracker that is not
+    installed. launched: whether launch.command starts this stage.
     """
     content = read_yaml(path, missing="run stages from the repository's top folder")
     try:
@@ -303,6 +306,7 @@ def load_params(path: str | Path = "params.yaml", launched: bool = False) -> Par
         faults = [f"  {_told(fault, str(path))}" for fault in error.errors()]
         raise DataError("\n".join([f"{path} cannot be used:", *faults])) from None
     check_launch(params.launch.name, params.launch.command, launched)
+    check_installed(params.tracking.report_to)
     return params
 
 

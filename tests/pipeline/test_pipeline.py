@@ -213,6 +213,27 @@ def test_nothing_runs_twice_and_methods_come_back_from_the_run_cache(
     assert read(folder / "metrics/cl.json") == first
 
 
+def test_a_tracker_makes_nothing_run_again_and_changes_no_result(tiny_project: Path, tmp_path: Path) -> None:
+    folder = copy_of(tiny_project, tmp_path / "project")
+    params = (folder / "params.yaml").read_text()
+    (folder / "params.yaml").write_text(params.replace("report_to: []", "report_to: [tensorboard]"))
+    assert (folder / "params.yaml").read_text() != params
+    assert "up to date" in run(folder, "dvc", "status")
+    assert not stages_run(run(folder, "dvc", "repro"))
+    assert not (folder / ".tracking").exists()
+    assert stages_run(run(folder, "dvc", "repro", "-f", "-s", "train@reuters_r8")) == {"train@reuters_r8"}
+    before, after = (
+        yaml.safe_load((place / "dvc.lock").read_text())["stages"]["train@reuters_r8"]
+        for place in (tiny_project, folder)
+    )
+    assert (after["deps"], after["params"]) == (before["deps"], before["params"])
+    results = [[out for out in lock["outs"] if "provenance" not in out["path"]] for lock in (before, after)]
+    assert results[0] == results[1]
+    assert len(results[0]) == 2
+    assert list(folder.glob(".tracking/tensorboard/lora_inc_sapo/reuters_r8-*/events*"))
+    assert ".tracking" not in run(folder, "git", "status", "--porcelain")
+
+
 ALL_STAGES = """
 import sys
 sys.path.insert(0, "src")

@@ -24,6 +24,7 @@ import prepare
 import report
 import select_prompt
 import train
+from curves import tensorboard_curves
 from laboratory import REPOSITORY
 from sapo.artifacts.base_model import BASE_FOLDER, read_base
 from sapo.artifacts.candidates import Candidates, candidates_path
@@ -347,6 +348,30 @@ def test_a_second_sequence_starts_from_the_adapter_of_the_first(project: Path) -
     stock = PeftModel.from_pretrained(first, str(model_folder("Code-150"))).eval()
     with torch.no_grad():
         torch.testing.assert_close(ours(ids).logits, stock(input_ids=ids).logits, atol=1e-4, rtol=0)
+
+
+def test_a_training_that_is_tracked_leaves_the_same_bytes_and_its_curves(project: Path) -> None:
+    run_all(project, "tiny_llama", "lora_inc")
+    places = [model_folder("colours"), model_folder("stance"), Path("plots/train")]
+    before = {path: path.read_bytes() for place in places for path in place.rglob("*") if path.is_file()}
+    listed = set(Path().iterdir())
+    settings = yaml.safe_load(Path("params.yaml").read_text())
+    settings["tracking"]["report_to"] = ["tensorboard"]
+    Path("params.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+    for task in ("colours", "stance"):
+        train.train(task)
+    after = {path: path.read_bytes() for place in places for path in place.rglob("*") if path.is_file()}
+    assert after == before
+    assert len(before) > 8
+    assert set(Path().iterdir()) - listed == {Path(".tracking")}
+    assert "tracking" not in StageProvenance.read(FOLDER / "train-colours.json").params
+    for entry in read_lineage(model_folder("stance"), ["colours", "stance"]).tasks:
+        [folder] = Path(".tracking/tensorboard/lora_inc").glob(f"{entry.task}-*")
+        curves = tensorboard_curves(folder)
+        assert len(entry.history) > 1
+        for name in ("loss", "learning_rate", "grad_norm"):
+            values = [(step.step, pytest.approx(getattr(step, name), rel=1e-6)) for step in entry.history]
+            assert curves[f"train/{name}"] == values
 
 
 def test_checkpoints_of_other_settings_or_other_code_are_not_resumed(

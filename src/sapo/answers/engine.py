@@ -44,7 +44,8 @@ class Engine:
         adapter: Adapter | None,
         questions: Sequence[tuple[Task, PromptText]],
     ) -> None:
-        self.settings, self.stage = params.evaluate, stage
+        self.settings, self.asked = params.evaluate, ""
+        self.names = [task.name for task, _ in questions]
         self.tokenizer = load_tokenizer()
         self.encoder = PromptEncoder(self.tokenizer, params.prompt.max_tokens, params.model.template_options)
         self.stop = stop_tokens(self.encoder)
@@ -73,14 +74,15 @@ class Engine:
 
     def _here(self, rows: Sequence[Encoded], stop: set[int], length: int) -> tuple[Answers, list[float]]:
         return answer(
-            self.model, rows, stop, self.encoder.end_of_turn, length, self.settings.batch_tokens, self.stage
+            self.model, rows, stop, self.encoder.end_of_turn, length, self.settings.batch_tokens, self.asked
         )
 
     def answers(self) -> Iterator[tuple[list[str], list[float]]]:
         """Of each question in turn, one of each test row: the answers, without outer white space, and the
         log-likelihoods (nats a token) of the right ones.
         """
-        for rows, most in zip(self.rows, self.limits, strict=True):
+        for name, rows, most in zip(self.names, self.rows, self.limits, strict=True):
+            self.asked = name
             found, likelihoods = self.answering(rows, self.stop, most)
             texts = self.tokenizer.batch_decode(found, skip_special_tokens=True)
             yield [text.strip() for text in texts], likelihoods

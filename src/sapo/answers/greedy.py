@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 from transformers import DynamicCache, GenerationConfig, LogitsProcessorList
 
 from sapo.answers.likelihood import gathered, log_likelihoods, read_again
@@ -20,7 +19,8 @@ from sapo.prompts.encoder import Encoded
 from sapo.prompts.prefix import Prefix, expand, last_positions, make_batch, run_prefix
 from sapo.prompts.sharing import keeps_every_token, shared_length, tokens_at_a_time
 from sapo.runtime.errors import DataError
-from sapo.runtime.processes import is_main, process_count
+from sapo.runtime.processes import process_count
+from sapo.runtime.progress import progress
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -74,18 +74,21 @@ def answer(
     # bounded where these are read: in batches of their own, in lockstep all at once
     sizes = rows if lockstep else [Encoded([*row.prompt, *row.answer[max_new_tokens:]], []) for row in rows]
     mine = my_batches(sizes, range(len(rows)), prefix, max_new_tokens, batch_tokens, lockstep)
-    for batch, counts in tqdm(mine, desc=title, unit="batch", disable=not is_main()):
-        asked = [rows[index] for index in batch]
-        if own:
-            found = _continue(model, asked, prefix, shared, stop, pad, max_new_tokens, batch_tokens)
-        else:
-            found = (
-                _as_transformers(model, asked, stop, pad, max_new_tokens),
-                read_again(model, asked, pad, batch_tokens) if asked[0].answer else [nan] * len(asked),
-            )
-        if counts:
-            for index, new, likelihood in zip(batch, *found, strict=True):
-                answers[index], likelihoods[index] = new, likelihood
+    with progress(title, len(rows), "row") as bar:
+        for number, (batch, counts) in enumerate(mine):
+            asked = [rows[index] for index in batch]
+            if own:
+                found = _continue(model, asked, prefix, shared, stop, pad, max_new_tokens, batch_tokens)
+            else:
+                found = (
+                    _as_transformers(model, asked, stop, pad, max_new_tokens),
+                    read_again(model, asked, pad, batch_tokens) if asked[0].answer else [nan] * len(asked),
+                )
+            if counts:
+                for index, new, likelihood in zip(batch, *found, strict=True):
+                    answers[index], likelihoods[index] = new, likelihood
+            # Of several processes each has a share of the batches: the bar shows all rows
+            bar.update(len(rows) * (number + 1) // len(mine) - len(rows) * number // len(mine))
     return _gathered(answers, max_new_tokens, model.device), gathered(likelihoods, model.device)
 
 

@@ -25,12 +25,13 @@ FOLDER, GATHERED = Path("metrics/provenance"), Path("metrics/provenance.json")
 # A run itself changes params.yaml, dvc.lock and what it writes
 CODE = ("src", "conf", "dvc.yaml", "requirements.txt")
 # What may name a host or a folder of this machine
-LOCAL = {
+LOCAL: dict[str, set[str] | bool] = {
     "sequence": {"path"},
     "paraphrase": {"path"},
     "data": {"url"},
     "model": {"id", "path", "paths", "adapter", "adapter_path", "adapter_paths"},
     "launch": {"command"},
+    "tracking": True,  # nothing depends on it
 }
 
 

@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
 from sapo.artifacts.candidates import Asked
 from sapo.artifacts.task import Task
 from sapo.candidates.answer import FinalError, NoTextError
@@ -28,6 +26,7 @@ from sapo.runtime.errors import DataError
 from sapo.runtime.files import read_json, sha256_json
 from sapo.runtime.keys import masked
 from sapo.runtime.outputs import write_json
+from sapo.runtime.progress import progress
 
 if TYPE_CHECKING:
     from sapo.config import Paraphrase
@@ -168,14 +167,12 @@ def _ask_all(collection: _Collection, slots: list[int]) -> None:
     settings = collection.settings
     with (
         connect() as client,
-        tqdm(
-            total=settings.count,
-            initial=settings.count - len(slots),
-            desc=f"{collection.task.name}: paraphrases",
+        progress(
+            f"{collection.task.name}: paraphrases", settings.count, "text", settings.count - len(slots)
         ) as bar,
         ThreadPoolExecutor(settings.concurrency) as pool,
     ):
-        endpoint = Endpoint(client, settings, bar.set_postfix_str)
+        endpoint = Endpoint(client, settings, bar.note)
         running = [pool.submit(_ask_for_one, endpoint, collection, slot, bar) for slot in slots]
         try:
             for one in running:

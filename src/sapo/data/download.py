@@ -13,7 +13,6 @@ from typing import Any
 import aiohttp
 from fsspec.callbacks import Callback
 from fsspec.core import url_to_fs
-from tqdm import tqdm
 
 from sapo.data.catalog import Blob
 from sapo.runtime.cache import alone, cache_folder
@@ -21,6 +20,7 @@ from sapo.runtime.errors import DataError
 from sapo.runtime.files import git_blob_id
 from sapo.runtime.keys import masked
 from sapo.runtime.network import certificates, proxies, proxy_for
+from sapo.runtime.progress import progress
 
 AT_ONCE = 8  # files fetched at the same time
 TRIES = 3
@@ -58,7 +58,7 @@ def _fetch_missing(base: str, blobs: Sequence[Blob], kept: dict[str, Path], fold
     known = sum(blob.size or 0 for blob in wanted)
     total = known if all(blob.size is not None for blob in wanted) else None
     with (
-        tqdm(total=total, unit="B", unit_scale=True, desc=f"fetching {len(wanted)} files") as bar,
+        progress(f"fetching {len(wanted)} files", total, "B") as bar,
         ThreadPoolExecutor(AT_ONCE) as pool,
     ):
         running = [pool.submit(_fetch_one, base, blob, kept[blob.path], bar) for blob in wanted]
@@ -123,7 +123,7 @@ def _cannot_store(blob: Blob, folder: Path, error: OSError) -> DataError:
     )
 
 
-def _download(url: str, target: Path, progress: _Progress) -> None:
+def _download(url: str, target: Path, counter: _Progress) -> None:
     options: dict[str, Any] = {}
     if url.startswith(("http://", "https://")):
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=READ_TIMEOUT)
@@ -137,7 +137,7 @@ def _download(url: str, target: Path, progress: _Progress) -> None:
     for attempt in range(1, TRIES + 1):
         try:
             filesystem, path = url_to_fs(os.path.expanduser(url), **options)
-            filesystem.get_file(path, str(target), callback=progress)
+            filesystem.get_file(path, str(target), callback=counter)
             return
         except (
             ImportError,
@@ -147,7 +147,7 @@ def _download(url: str, target: Path, progress: _Progress) -> None:
         except (OSError, aiohttp.ClientError) as error:
             if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
                 raise  # the cache's fault, not the network's
-            progress.absolute_update(0)
+            counter.absolute_update(0)
             hopeless = isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError)
             if hopeless or attempt == TRIES:
                 why = (

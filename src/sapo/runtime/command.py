@@ -9,6 +9,7 @@ import re
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Collection
 from pathlib import Path
 
@@ -45,6 +46,7 @@ def run(work: Callable[..., None], keys: Collection[str] = ()) -> None:
     forget_keys(keys)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    warnings.simplefilter("ignore", FutureWarning)  # what libraries tell those who develop with them
     logging.basicConfig(format="%(message)s")
     parser = argparse.ArgumentParser(description=inspect.getdoc(work))
     for name in inspect.signature(work).parameters:

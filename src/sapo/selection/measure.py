@@ -4,12 +4,10 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
 from sapo.artifacts.chosen_prompt import Candidate
 from sapo.artifacts.task import Task
 from sapo.prompts.encoder import PromptEncoder
-from sapo.runtime.processes import is_main
+from sapo.runtime.progress import progress
 from sapo.selection.loss import RowLosses
 from sapo.selection.search import search
 
@@ -34,12 +32,6 @@ def measure(
     """
     examples = task.train[: settings.rows]
     tokens: list[int] = []  # of each row's answer: the same under every candidate
-    bar = tqdm(
-        total=len(texts) * len(examples),
-        desc=f"{task.name}: {kind} search",
-        unit="row",
-        disable=not is_main(),
-    )
 
     def losses_of(text: str) -> Callable[[Sequence[int]], list[float]]:
         rows = encoder.encode(text, task.suffix, task.language, examples, answers=True)
@@ -48,13 +40,14 @@ def measure(
 
         def measured(indices: Sequence[int]) -> list[float]:
             losses = row_losses(indices)
+            bar.note(f"loss {math.fsum(losses) / sum(tokens[index] for index in indices):.3f}")
             bar.update(len(indices))
             return losses
 
         return measured
 
-    best, losses = search(kind, [losses_of(text) for text in texts], len(examples), settings.confidence)
-    bar.close()
+    with progress(f"{task.name}: {kind} search", len(texts) * len(examples), "row") as bar:
+        best, losses = search(kind, [losses_of(text) for text in texts], len(examples), settings.confidence)
     means = [math.fsum(of.values()) / sum(tokens[row] for row in of) for of in losses]
     complete = sorted((n for n, of in enumerate(losses) if len(of) == len(examples)), key=means.__getitem__)
     places = {number: place for place, number in enumerate(complete, start=1)}

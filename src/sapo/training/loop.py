@@ -6,7 +6,7 @@ once, with gradients. Optimiser and clipping are those of torch, schedules see `
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,6 @@ import torch
 from peft import PeftModel, get_peft_model_state_dict
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
-from tqdm import tqdm
 
 from sapo.artifacts.lineage import Step
 from sapo.config import Train
@@ -35,6 +34,7 @@ from sapo.prompts.prefix import (
 from sapo.prompts.sharing import shared_length, tokens_at_a_time
 from sapo.runtime.errors import DataError
 from sapo.runtime.processes import is_main, process_count
+from sapo.runtime.progress import progress
 from sapo.training.checkpoints import Checkpoints
 from sapo.training.dropout import Draws
 from sapo.training.new_lora import orthogonal_penalty
@@ -62,12 +62,13 @@ def train_task(
     checkpoints: Path,
     earlier_a: Mapping[str, Tensor] | None = None,
     orthogonal_weight: float = 0.0,
+    report: Callable[[Sequence[Step]], None] = lambda history: None,
 ) -> Trained:
     """Train the new LoRA in place, from the last checkpoint in `checkpoints` where there is one.
 
-    earlier_a: see `orthogonal_penalty`; without any, or with weight 0, there is no such term. The caller
-    removes `checkpoints` when it has saved the result. Raises DataError for no rows or a loss that is not
-    finite.
+    earlier_a: see `orthogonal_penalty`; without any, or with weight 0, there is no such term. report: gets
+    the history at the start and after each step. The caller removes `checkpoints` when it has saved the
+    result. Raises DataError for no rows or a loss that is not finite.
     """
     if not rows:
         raise DataError("a task needs at least one training row")
@@ -93,46 +94,42 @@ def train_task(
     history = saved.load()
     if history:
         logger.info("training: goes on from checkpoint-%d of %d steps", len(history), len(steps))
+    report(history)
     every = math.ceil(len(steps) / train.checkpoints)
 
-    progress = tqdm(
-        steps[len(history) :],
-        "training",
-        len(steps),
-        initial=len(history),
-        unit="step",
-        disable=not is_main(),
-    )
-    for numbers in progress:
-        step = len(history) + 1
-        for group in optimizer.param_groups:
-            group["lr"] = rates[step - 1]
-        draws.step = step
-        loss = backward(model, rows, numbers, draws, prefix, pad, batch_tokens)
-        loss += term.backward()
-        if process_count() > 1:
-            sum_gradients(list(parameters.values()))
-            sum_over_processes(loss)
-        if not torch.isfinite(loss):
-            raise DataError(
-                f"the training loss is {loss.item()} at step {step}: "
-                "lower train.learning_rate, or set train.dtype=float32"
+    with progress("training", len(steps), "step", done=len(history)) as bar:
+        for numbers in steps[len(history) :]:
+            step = len(history) + 1
+            for group in optimizer.param_groups:
+                group["lr"] = rates[step - 1]
+            draws.step = step
+            loss = backward(model, rows, numbers, draws, prefix, pad, batch_tokens)
+            loss += term.backward()
+            if process_count() > 1:
+                sum_gradients(list(parameters.values()))
+                sum_over_processes(loss)
+            if not torch.isfinite(loss):
+                raise DataError(
+                    f"the training loss is {loss.item()} at step {step}: "
+                    "lower train.learning_rate, or set train.dtype=float32"
+                )
+            norm = torch.nn.utils.clip_grad_norm_(parameters.values(), train.max_grad_norm)
+            optimizer.step()
+            optimizer.zero_grad()
+            history.append(
+                Step(
+                    step=step,
+                    loss=loss.item(),
+                    grad_norm=norm.item(),
+                    learning_rate=rates[step - 1],
+                    epoch=step * train.epochs / len(steps),
+                )
             )
-        norm = torch.nn.utils.clip_grad_norm_(parameters.values(), train.max_grad_norm)
-        optimizer.step()
-        optimizer.zero_grad()
-        history.append(
-            Step(
-                step=step,
-                loss=loss.item(),
-                grad_norm=norm.item(),
-                learning_rate=rates[step - 1],
-                epoch=step * train.epochs / len(steps),
-            )
-        )
-        progress.set_postfix(loss=f"{history[-1].loss:.3f}")
-        if step % every == 0 or step == len(steps):
-            saved.save(history)
+            report(history)
+            bar.note(f"loss {history[-1].loss:.3f}")
+            bar.update()
+            if step % every == 0 or step == len(steps):
+                saved.save(history)
     draws.stop()
     for layer in recomputed:
         del layer.forward  # its class's again

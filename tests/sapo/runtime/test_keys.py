@@ -12,20 +12,20 @@ import yaml
 from canaries import KEY, TOKEN, holding, repeated
 from openai_server import OpenAIServer, connect
 from sapo.runtime.command import run
-from sapo.runtime.keys import HUB, OPENAI, forget_keys, without_keys
+from sapo.runtime.keys import ALL, HUB, OPENAI, TRACKERS, forget_keys, masked, without_keys
 
 REPOSITORY = Path(__file__).parents[3]
 
 
 def test_a_stage_keeps_the_keys_that_it_needs_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    for needed in ((), OPENAI, HUB):
-        for name in (*OPENAI, *HUB):
+    for needed in ((), OPENAI, HUB, TRACKERS):
+        for name in ALL:
             monkeypatch.setenv(name, KEY)
         monkeypatch.setattr("sys.argv", ["stage.py"])
         child = [sys.executable, "-c", "import json, os; print(json.dumps(list(os.environ)))"]
         seen: list[set[str]] = []
         run(lambda: seen.append(set(json.loads(subprocess.check_output(child)))), needed)  # noqa: B023
-        assert seen[0] & {*OPENAI, *HUB} == set(needed)
+        assert seen[0] & set(ALL) == set(needed)
 
 
 def test_every_stage_says_which_keys_it_needs() -> None:
@@ -34,8 +34,17 @@ def test_every_stage_says_which_keys_it_needs() -> None:
     }
     assert started["paraphrase"] == "run(paraphrase, OPENAI)"
     assert started["base_model"] == "run(base_model, HUB)"
-    for stage in ("prepare", "select_prompt", "train", "evaluate", "report"):
+    assert started["train"] == "run(train, TRACKERS)"
+    assert started["study_paraphrase"] == "run(study_paraphrase, OPENAI)"
+    for stage in set(started) - {"paraphrase", "base_model", "train", "study_paraphrase"}:
         assert ", " not in started[stage]
+
+
+def test_a_tracker_s_keys_are_in_no_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"https://me:{TOKEN}@curves.example.org")
+    said = masked(f"401 for {KEY} at curves.example.org with me:{TOKEN}")
+    assert said == "401 for *** at curves.example.org with ***"
 
 
 def test_the_hubs_token_is_in_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,7 +69,7 @@ def test_the_hubs_token_is_in_no_error(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_keys_are_taken_from_this_process_and_from_its_children(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*OPENAI, *HUB):
+    for name in ALL:
         monkeypatch.setenv(name, KEY)
     monkeypatch.setenv("SAPO_UNRELATED", "kept")
     assert KEY not in without_keys().values()

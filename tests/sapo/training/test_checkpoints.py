@@ -11,9 +11,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from curves import tensorboard_curves
 from sapo.config import Lora, Train
 from sapo.prompts.encoder import Encoded
 from sapo.runtime.files import read_json
+from sapo.runtime.trackers import Training, tracking
 from sapo.training import loop
 from sapo.training.checkpoints import forget_checkpoints, last_checkpoint
 from sapo.training.loop import Trained
@@ -77,6 +79,31 @@ def test_a_killed_run_goes_on_where_it_was(
         resumed = run(rows, dropping, train_settings, tmp_path / "killed")
     assert len(steps) == left
     assert_same(whole, resumed)
+
+
+def test_a_killed_run_goes_on_in_the_curves_of_its_tracker(
+    tmp_path: Path,
+    run: Run,
+    rows: list[Encoded],
+    lora: Lora,
+    train_settings: Train,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Killed in step 6, with a checkpoint after step 4: step 5 is run twice and shown once."""
+    monkeypatch.chdir(tmp_path)
+    plain = run(rows, lora, train_settings, tmp_path / "plain")
+    training = Training("lora_inc", "t", "0" * 16, {})
+    with pytest.raises(KilledError), steps_run(killed_in=6), tracking(["tensorboard"], training) as report:
+        run(rows, lora, train_settings, tmp_path / "killed", report=report)
+    folder = Path(f".tracking/tensorboard/lora_inc/t-{'0' * 16}")
+    assert [step for step, _ in tensorboard_curves(folder)["train/loss"]] == [1, 2, 3, 4, 5]  # live
+    with steps_run() as steps, tracking(["tensorboard"], training) as report:
+        tracked = run(rows, lora, train_settings, tmp_path / "killed", report=report)
+    assert len(steps) == 2
+    assert_same(plain, tracked)
+    for name, points in tensorboard_curves(folder).items():
+        values = [(step.step, getattr(step, name.removeprefix("train/"))) for step in tracked.history]
+        assert points == [(step, pytest.approx(value, rel=1e-6)) for step, value in values], name
 
 
 def test_a_checkpoint_is_safetensors_json_and_the_mark_alone(

@@ -187,6 +187,15 @@ CASES = [
     Case("a catalogued task that cannot be used", "prepare",
          params(sequence=CATALOGUED | {"tasks": {UNUSABLE: {"after": "base"}}, "last": UNUSABLE}),
          r"'task1510_evalution_relation_extraction_ori' cannot be used: its published instr"),
+    Case("a tracker that is not installed", "prepare", params(tracking__report_to=["tensorboard", "mlflow"]),
+         r"tracking\.report_to: mlflow is not installed: pip install mlflow, or take it out of the list"),
+    Case("an unknown tracker", "prepare", params(tracking__report_to=["comet"]),
+         r"tracking\.report_to\.0: Input should be 'tensorboard', 'wandb', 'mlflow' or 'dvclive'"),
+    Case("a tracker twice", "prepare", params(tracking__report_to=["tensorboard", "tensorboard"]),
+         r"tracking\.report_to: .*tensorboard is named twice"),
+    Case("a tracker that is no list", "train mood", params(tracking__report_to="wandb"),
+         r"tracking\.report_to: Input should be a valid list"),
+    Case("no section for trackers", "train mood", params(tracking=DROP), r"tracking: Field required"),
     Case("an unknown source", "prepare", params(sequence__source="web"), r"sequence\.source: "),
     Case("a catalogued task that is none", "prepare",
          params(sequence=CATALOGUED | {"tasks": {"task19": {"after": "base"}}, "last": "task19"}),
@@ -202,6 +211,20 @@ def test_settings_that_cannot_be_used_are_named_and_change_no_output(
     case: Case, refused: Callable[[Case], None]
 ) -> None:
     refused(case)
+
+
+def test_a_tracker_without_its_key_is_named_before_any_work(
+    refused: Callable[[Case], None], workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """wandb is installed, as far as the settings look."""
+    (workspace / "installed").mkdir()
+    (workspace / "installed/wandb.py").write_text("raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(workspace / "installed")
+    for name in ("WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    wanted = params(tracking__report_to=["wandb"])
+    message = r"tracking\.report_to: wandb has no key: set WANDB_API_KEY, or WANDB_MODE=offline"
+    refused(Case("no key", "train mood", wanted, message))
 
 
 @pytest.mark.parametrize(("group", "choice"), [("sequence", "trace"), ("model", "tiny_llama")])
