@@ -1,6 +1,7 @@
 """How results look: colours, markers, labels and captions of the PNGs, of the page and of DVC's plots.
 
-The templates in .dvc/plots/ and `plots` in dvc.yaml repeat them, since DVC reads nothing else; a test compares.
+The templates in .dvc/plots/ and `plots` in dvc.yaml repeat them, since DVC reads nothing else: a test
+compares.
 """
 
 # Okabe and Ito's palette (2008), with a marker each for prints in grey: matplotlib's and Vega's name of it
@@ -15,7 +16,6 @@ STAGE = "model after stage"
 TASK = "evaluated task"
 STEP = "optimiser step"
 LOSS = "loss (nats a token)"
-LIKELIHOOD = "log-likelihood (nats a token)"
 CANDIDATE_LOSS = "loss of the task's rows before training on it (nats a token)"
 
 MATRIX = "{metric} of each task (column) after each stage (row)"

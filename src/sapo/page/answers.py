@@ -74,8 +74,8 @@ def read_answers(
     found = []
     for place, name in enumerate(evaluated):
         task, record = load_task(name), stages[-1].run.tasks[name]
-        if (test := sha256_file(split_path(name, "test"))) != record.test:
-            raise MixedRunsError(f"{split_path(name, 'test')} is not the file whose rows were answered: {test:.8}")
+        if sha256_file(split_path(name, "test")) != record.test:
+            raise MixedRunsError(f"{split_path(name, 'test')} does not hold the rows that were answered")
         own = PromptText(instruction=task.instruction, suffix=task.suffix, language=task.language)
         trained = place + 1 if name in learned else None
         prompts = [learned[name] if trained and at >= trained else own for at in range(len(stages))]
@@ -93,7 +93,9 @@ def _check_scores(what: str, lines: Sequence[Prediction], scores: np.ndarray) ->
             if metric not in line.scores:
                 raise ArtifactError(f"{what}: row {line.row} has no {metric}")
             if abs(line.scores[metric] - value) > 2e-6:  # rows are kept to 1e-6
-                raise OtherRunError(f"{what} are of another run: {metric} of row {line.row} is not that of metrics/rows")
+                raise OtherRunError(
+                    f"{what} are of another run: {metric} of row {line.row} is not that of metrics/rows"
+                )
 
 
 class Texts:
@@ -121,7 +123,10 @@ def for_page(tasks: Sequence[TaskAnswers], stages: Sequence[str], room: int) -> 
     asked = list(dict.fromkeys(prompt for one in tasks for prompt in map(_around, one.prompts)))
     content: dict[str, Any] = {
         "stages": list(stages),
-        "metrics": [{"title": m.title, "unit": m.unit, "decimals": m.decimals} for m in METRICS.values()],
+        "metrics": [
+            {"name": name, "title": of.title, "unit": of.unit, "decimals": of.decimals}
+            for name, of in METRICS.items()
+        ],
         "tasks": [
             {
                 "name": one.task.name,

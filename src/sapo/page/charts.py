@@ -22,7 +22,7 @@ LOOK: dict[str, Any] = {
     "background": None,
     "view": {"stroke": None},
     "axis": {
-        **{key: PAPER for key in ("labelColor", "titleColor", "domainColor", "tickColor", "gridColor")},
+        **dict.fromkeys(("labelColor", "titleColor", "domainColor", "tickColor", "gridColor"), PAPER),
         **{"gridOpacity": 0.15, "titleFontWeight": "normal", "titleFontSize": 12, "labelFontSize": 11},
     },
     "axisY": {"titlePadding": 12},
@@ -30,16 +30,23 @@ LOOK: dict[str, Any] = {
         **{"labelColor": PAPER, "titleColor": PAPER, "labelFontSize": 11, "titleFontWeight": "normal"},
         **{"orient": "bottom", "columns": 2, "columnPadding": 20},
     },
-    "header": {"labelColor": PAPER, "labelFontSize": 12},
 }
 
 
-def matrix(lines: Sequence[Line], metric: str) -> str:
-    """The task x task matrix of a metric. lines: those of scores.csv; with `rev`, one matrix for each."""
-    spec, of = _template("matrix", metric), METRICS[metric]
-    values = [line[metric] for line in lines]
-    low, high = of.scale or (min(values), max(values))
-    cell, number, _ = spec["spec"]["layer"]
+Scale = tuple[float, float]
+
+
+def scale(lines: Sequence[Line], metric: str) -> Scale:
+    """The least and the highest value that charts of these lines show, the ends of intervals among them."""
+    names = (metric, f"{metric}_low", f"{metric}_high")
+    values = [line[name] for line in lines for name in names if line[name] is not None]
+    return METRICS[metric].scale or (min(values), max(values))
+
+
+def matrix(lines: Sequence[Line], metric: str, bounds: Scale) -> str:
+    """The task x task matrix of a metric. lines: those of scores.csv. bounds: `scale` of all that is shown."""
+    spec, of, (low, high) = _template("matrix", metric), METRICS[metric], bounds
+    cell, number, _ = spec["layer"]
     cell["encoding"]["color"] |= {"title": of.label, "scale": {"scheme": look.SCALE, "domain": [low, high]}}
     number["encoding"]["text"]["format"] = f".{of.decimals - 1}f"
     test = f"datum.{metric} < {low + look.DARK * (high - low)}"
@@ -47,18 +54,22 @@ def matrix(lines: Sequence[Line], metric: str) -> str:
     return _drawn(spec, lines, look.TASK, look.STAGE)
 
 
-def stages(lines: Sequence[Line], metric: str) -> str:
-    """Each task's score over the stages, with the intervals. lines: as `matrix`."""
+def stages(lines: Sequence[Line], metric: str, bounds: Scale) -> str:
+    """Each task's score over the stages. lines, bounds: as of `matrix`."""
     of = METRICS[metric]
-    name = "stages" if of.scale else "likelihoods"
-    return _drawn(_template(name, metric), lines, look.STAGE, of.label)
+    spec = _template("stages" if of.scale else "likelihoods", metric)
+    for layer in spec["layer"]:
+        layer["encoding"]["y"]["scale"] |= {"domain": bounds}
+    bars, *_ = spec["layer"]
+    bars["transform"] = [{"filter": f"isValid(datum.{metric}_low)"}]  # one row has no interval
+    return _drawn(spec, lines, look.STAGE, of.label)
 
 
 def candidates(lines: Sequence[Line]) -> str:
     """Every candidate's loss. lines: those of candidates.csv, and in `about` what is shown of each on hover."""
     spec = _template("candidates")
-    spec["spec"]["layer"][0]["encoding"]["description"] = {"field": "about"}
-    return _drawn(spec, lines, look.LOSS, "task")
+    spec["layer"][0]["encoding"]["description"] = {"field": "about"}
+    return _drawn(spec, lines, look.CANDIDATE_LOSS, "task")
 
 
 def training(lines: Sequence[Line]) -> str:
@@ -67,22 +78,17 @@ def training(lines: Sequence[Line]) -> str:
 
 
 def _template(name: str, metric: str = "") -> dict[str, Any]:
-    """The template, with `metric` in place of the one that it shows in DVC."""
+    """The template's chart of one revision, with `metric` in place of the one that it shows in DVC."""
     text = (TEMPLATES / f"{name}.json").read_text(encoding="utf-8")
     shown = "log_likelihood" if name == "likelihoods" else "rouge_l"
-    spec: dict[str, Any] = json.loads(re.sub(rf"\b{shown}(?=\b|_low\b|_high\b)", metric, text))
-    return spec
+    template = json.loads(re.sub(rf"\b{shown}(?=\b|_low\b|_high\b)", metric, text))
+    return {"$schema": template["$schema"], **template["spec"]}
 
 
 def _drawn(spec: dict[str, Any], lines: Sequence[Line], x_label: str, y_label: str) -> str:
-    """The filled template as SVG; without `rev` in the lines as one chart, else as one for each."""
+    """The filled template as SVG."""
     text = json.dumps(spec).replace("<DVC_METRIC_X_LABEL>", x_label).replace("<DVC_METRIC_Y_LABEL>", y_label)
-    spec = json.loads(text)
-    if "rev" in lines[0]:
-        spec["columns"] = 3
-    else:
-        spec = spec["spec"] | {"$schema": spec["$schema"]}
-    spec |= {"title": None, "data": {"values": list(lines)}, "config": LOOK}
+    spec = json.loads(text) | {"data": {"values": list(lines)}, "config": LOOK}
     svg = vl_convert.vegalite_to_svg(spec, vl_version=VEGA_LITE, allowed_base_urls=[])
     own = hashlib.sha256(svg.encode()).hexdigest()[:8]  # several charts of a page may not share an id
     return re.sub(r'(id="|url\(#)(?=\w)', rf"\g<1>c{own}-", svg)

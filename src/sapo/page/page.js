@@ -51,8 +51,9 @@ document.addEventListener("pointermove", (event) => {
 const { stages, metrics, tasks, prompts, texts, rows } = JSON.parse($("answers-data")?.textContent || '{"rows":[]}');
 const LAST = rows.length ? stages.length - 1 : 0;
 const lower = rows.length ? texts.map((text) => text.toLowerCase()) : [];
-const titles = rows.length ? metrics.map((metric) => metric.title) : [];
-const ROUGE = 1 + titles.indexOf("ROUGE-L"), EXACT = 1 + titles.indexOf("exact match"), LIKELIHOOD = 1 + titles.indexOf("log-likelihood");
+// Where an answer has its scores: [text, score of the first metric, ...]
+const column = (name) => 1 + (metrics || []).findIndex((metric) => metric.name === name);
+const ROUGE = column("rouge_l"), EXACT = column("exact_match"), LIKELIHOOD = column("log_likelihood");
 const GOOD = { forgotten: "bad", kept: "good", "learned later": "good", "never learned": "bad" };
 let found = [], start = 0;
 
@@ -118,8 +119,8 @@ function given(task, answer, stage, had) {
   const name = element("span", "stage", element("b", "", stages[stage]));
   if (stage === task.trained) name.append(" (trained here)");
   const verdict = task.labels ? (score > 0 ? "\u2713 right" : "\u2717 wrong") : `ROUGE-L ${shown(score, ROUGE)}`;
-  const likelihood = ` log-likelihood ${shown(answer[LIKELIHOOD], LIKELIHOOD)}`;
-  const scores = element("span", "score", element("span", "verdict", verdict), likelihood);
+  const likelihood = `log-likelihood ${shown(answer[LIKELIHOOD], LIKELIHOOD)}`;
+  const scores = element("span", "score", element("span", "verdict", verdict), element("span", "", likelihood));
   return element("li", kindOf(task, stage, score, had), name, words("span", "given", texts[answer[0]]), scores);
 }
 

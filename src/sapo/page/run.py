@@ -9,7 +9,8 @@ from sapo.analysis.answer_metrics import METRICS, Metric
 from sapo.analysis.intervals import ALONE
 from sapo.analysis.tables import Line
 from sapo.artifacts.chosen_prompt import ChosenPrompt
-from sapo.artifacts.lineage import Lineage
+from sapo.artifacts.lineage import Learned, Lineage
+from sapo.artifacts.run_record import TestedTask
 from sapo.artifacts.scores import Kind, StageScores
 from sapo.artifacts.summary import HEADLINE_METRIC, HEADLINE_NAMES, Summary
 from sapo.page import charts
@@ -31,7 +32,7 @@ CAPTIONS = {
     "stages": look.STAGES,
     "candidates": look.CANDIDATES,
     "training": look.TRAINING,
-    "bars": look.BARS,
+    "bars": look.BARS.capitalize(),
 }
 KINDS: tuple[Kind, ...] = ("chosen", "original")
 
@@ -55,6 +56,7 @@ def write_page(
     names = [name for name in HEADLINE_NAMES if name in values]
     every = [*names, *(name for name in values if name not in names)]
     evaluated = [one.task.name for one in answers]
+    wordings = {task: _wordings(prompt) for task, prompt in prompts.items()}
     content = {
         "title": f"{summary.method}, {summary.model}: {summary.sequence}, seed {summary.seed}",
         "sections": SECTIONS,
@@ -63,7 +65,9 @@ def write_page(
         "summary": summary,
         "order": lineage.learned,
         "probes": evaluated[len(lineage.tasks) :],
-        "headline": [(name, head.shown(values[name]), head.ends(ends[name]), look.MEANINGS[name]) for name in names],
+        "headline": [
+            (name, head.shown(values[name]), head.ends(ends[name]), look.MEANINGS[name]) for name in names
+        ],
         "headline_metric": head,
         "covered": look.COVERED,
         "alone": ALONE if any(None not in pair and pair[0] == pair[1] for pair in ends.values()) else "",
@@ -71,8 +75,13 @@ def write_page(
         "every": {kind: _every(summary, kind, every) for kind in KINDS},
         "scores_head": [look.STAGE, *evaluated],
         "scores": {name: _scores(name, stages, evaluated, lines["scores"]) for name in METRICS},
-        "candidates_chart": charts.candidates(_told(lines["candidates"], prompts)) if lines["candidates"] else "",
-        "wordings": {task: _wordings(prompt) for task, prompt in prompts.items()},
+        "candidates_chart": charts.candidates(_told(lines["candidates"], prompts))
+        if lines["candidates"]
+        else "",
+        "wordings": wordings,
+        "trained_with": [
+            one | {"task": task} for task, each in wordings.items() for one in each if one["chosen"]
+        ],
         "training_chart": charts.training(lines["training"]),
         "states": STATES,
         "states_head": ["task", *STATES, "test rows"],
@@ -98,9 +107,10 @@ def _scores(
     metric: str, stages: Sequence[StageScores], evaluated: Sequence[str], lines: Sequence[Line]
 ) -> dict[str, Any]:
     cells = {(line["stage"], line["task"]): _cell(line, metric, METRICS[metric]) for line in lines}
+    bounds = charts.scale(lines, metric)
     return {
-        "matrix": charts.matrix(lines, metric),
-        "stages": charts.stages(lines, metric),
+        "matrix": charts.matrix(lines, metric, bounds),
+        "stages": charts.stages(lines, metric, bounds),
         "table": [[one.stage, *(cells[one.stage, task] for task in evaluated)] for one in stages],
     }
 
@@ -114,8 +124,13 @@ def _told(lines: Sequence[Line], prompts: Mapping[str, ChosenPrompt]) -> list[Li
     told = []
     for line in lines:
         one = prompts[line["task"]].candidates[line["candidate"]]
-        kind = ("original" if one.original else f"candidate {line['candidate']}") + ", chosen" * line["chosen"]
-        told.append(dict(line) | {"about": f"{line['task']}, {kind}, loss {line['loss']:.4f}\n{visible(one.instruction)}"})
+        kind = ("original" if one.original else f"candidate {line['candidate']}") + ", chosen" * line[
+            "chosen"
+        ]
+        told.append(
+            dict(line)
+            | {"about": f"{line['task']}, {kind}, loss {line['loss']:.4f}\n{visible(one.instruction)}"}
+        )
     return told
 
 
@@ -129,7 +144,8 @@ def _wordings(prompt: ChosenPrompt) -> list[dict[str, Any]]:
             "place": one.place or "-",
             "loss": "-" if one.loss is None else f"{one.loss:.4f}",
             "rows": one.rows,
-            "kind": ("original" if one.original else f"candidate {number}") + ", chosen" * (number == prompt.chosen),
+            "kind": ("original" if one.original else f"candidate {number}")
+            + ", chosen" * (number == prompt.chosen),
             "chosen": number == prompt.chosen,
             "text": one.instruction,
         }
@@ -141,7 +157,11 @@ def _states(one: TaskAnswers) -> list[Any]:
     counts, name = one.states(), one.task.name
     if one.trained is None:
         return [f"{name} ({NOT_TRAINED})", *("" for _ in STATES), counts.total()]
-    return [name, *(counts[state] for state in STATES), counts.total()]
+    return [
+        name if one.task.labels else f"{name} (free text)",
+        *(counts[state] for state in STATES),
+        counts.total(),
+    ]
 
 
 def _settings(summary: Summary, lineage: Lineage, last: StageScores) -> dict[str, dict[str, Any]]:
@@ -163,11 +183,7 @@ def _settings(summary: Summary, lineage: Lineage, last: StageScores) -> dict[str
             "dtype": lineage.dtype,
             **record.settings.evaluate,
         },
-        "Tasks": {
-            entry.task: f"{entry.rows} training rows ({entry.run.train[:12]}), {record.tasks[entry.task].rows} test rows "
-            f"({record.tasks[entry.task].test[:12]}), selector {entry.selector}"
-            for entry in lineage.tasks
-        },
+        "Tasks": {entry.task: _told_task(entry, record.tasks[entry.task]) for entry in lineage.tasks},
         "Made with": {
             "device": summary.device,
             **summary.versions,
@@ -175,3 +191,8 @@ def _settings(summary: Summary, lineage: Lineage, last: StageScores) -> dict[str
             "test rows (sha256)": summary.test_fingerprint,
         },
     }
+
+
+def _told_task(entry: Learned, tested: TestedTask) -> str:
+    rows = f"{entry.rows} training rows ({entry.run.train:.12}), {tested.rows} test rows ({tested.test:.12})"
+    return f"{rows}, selector {entry.selector}"

@@ -7,11 +7,13 @@ from typing import Any
 LONGEST = 2000  # characters of a text that a page shows
 
 # C0 and C1 controls but tab and newline, lone surrogates, and what turns the direction of the text around it
-_HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
+_HIDDEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]"
+)
 
 
 def visible(text: str) -> str:
-    """The text with what is hidden spelled out, as \u2400 or <U+202E>; cut after LONGEST characters, which is said."""
+    """The text with what is hidden spelled out, as <U+202E>, and cut after LONGEST characters, which is said."""
     cut = f" \u2026 [{len(text) - LONGEST:,} more characters]" if len(text) > LONGEST else ""
     return _HIDDEN.sub(lambda found: _spelled(ord(found[0])), text[:LONGEST].replace("\r\n", "\n")) + cut
 
