@@ -1,8 +1,8 @@
 """Runs at Git revisions, of DVC experiments and in files of results, by method, for tools/compare.py."""
 
+import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

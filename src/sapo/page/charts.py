@@ -44,7 +44,7 @@ def scale(lines: Sequence[Line], metric: str) -> Scale:
 
 
 def matrix(lines: Sequence[Line], metric: str, bounds: Scale) -> str:
-    """The task x task matrix of a metric. lines: those of scores.csv. bounds: `scale` of all that is shown."""
+    """The task x task matrix of a metric. lines: of scores.csv. bounds: `scale` of all that is shown."""
     spec, of, (low, high) = _template("matrix", metric), METRICS[metric], bounds
     cell, number, _ = spec["layer"]
     cell["encoding"]["color"] |= {"title": of.label, "scale": {"scheme": look.SCALE, "domain": [low, high]}}
@@ -66,7 +66,7 @@ def stages(lines: Sequence[Line], metric: str, bounds: Scale) -> str:
 
 
 def candidates(lines: Sequence[Line]) -> str:
-    """Every candidate's loss. lines: those of candidates.csv, and in `about` what is shown of each on hover."""
+    """Every candidate's loss. lines: those of candidates.csv, and `about`, what is told of each."""
     spec = _template("candidates")
     spec["layer"][0]["encoding"]["description"] = {"field": "about"}
     return _drawn(spec, lines, look.CANDIDATE_LOSS, "task")

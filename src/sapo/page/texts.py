@@ -13,7 +13,7 @@ _HIDDEN = re.compile(
 
 
 def visible(text: str) -> str:
-    """The text with what is hidden spelled out, as <U+202E>, and cut after LONGEST characters, which is said."""
+    """The text with what is hidden spelled out, as <U+202E>, and cut after LONGEST characters."""
     cut = f" \u2026 [{len(text) - LONGEST:,} more characters]" if len(text) > LONGEST else ""
     return _HIDDEN.sub(lambda found: _spelled(ord(found[0])), text[:LONGEST].replace("\r\n", "\n")) + cut
 

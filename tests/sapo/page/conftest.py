@@ -1,6 +1,5 @@
-"""A run made by hand, and pages of it with answers made by hand."""
+"""A run made by hand, and pages of it."""
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,41 +8,14 @@ import pytest
 
 from browser import chromium
 from by_hand import run_by_hand
+from pages import ORDER, STAGES
 from sapo.analysis import tables
-from sapo.analysis.answer_metrics import METRICS
 from sapo.analysis.intervals import row_tables
 from sapo.analysis.summarise import summarise
-from sapo.artifacts.predictions import Prediction
-from sapo.artifacts.run_record import PromptText, RunName
+from sapo.artifacts.run_record import RunName
 from sapo.artifacts.summary import Summary
-from sapo.artifacts.task import Example, Task
 from sapo.page.answers import TaskAnswers
 from sapo.page.run import write_page
-
-ORDER = ["mood", "story"]
-STAGES = ["base", *ORDER]
-Row = tuple[str, str, list[tuple[str, float]]]  # text, right answer, and of each stage what was said and its score
-
-
-def answered(name: str, trained: int | None, rows: Sequence[Row], labels: Sequence[str] = ()) -> TaskAnswers:
-    """A task's answers. A score is ROUGE-L, and exact match where there are labels; its log-likelihood is -1."""
-    examples = [Example(text, reference) for text, reference, _ in rows]
-    task = Task(name, f"Say {name}.", "Answer:", [*labels], "en", None, {}, [], examples)
-    own = PromptText(instruction=task.instruction, suffix=task.suffix, language="en")
-    better = own.model_copy(update={"instruction": f"Better {name}."})
-    prompts = [better if trained and stage >= trained else own for stage in range(len(STAGES))]
-    answers = [
-        [
-            Prediction.model_validate(
-                {"row": number, "prediction": given[stage][0], "references": [reference]}
-                | dict.fromkeys(METRICS, given[stage][1])
-                | {"log_likelihood": -1.0}
-            )
-            for number, (_, reference, given) in enumerate(rows)
-        ]
-        for stage in range(len(STAGES))
-    ]
-    return TaskAnswers(task, trained, prompts, answers)
 
 
 @pytest.fixture(scope="session")
@@ -80,10 +52,3 @@ def write(summary_and_page: tuple[Summary, Callable[..., Path]]) -> Callable[...
 def browser() -> Iterator[Any]:
     with chromium() as started:
         yield started
-
-
-def data_of(path: Path) -> dict[str, Any]:
-    """The answers that a page holds."""
-    text = path.read_text(encoding="utf-8")
-    found = text.partition('id="answers-data">')[2].partition("</script>")[0]
-    return json.loads(found)

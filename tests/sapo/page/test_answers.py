@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import STAGES, answered, data_of
+from pages import STAGES, answered, data_of
 from sapo.page.answers import for_page
 from sapo.page.html import LARGEST
 from sapo.page.texts import in_script
