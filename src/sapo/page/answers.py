@@ -114,7 +114,7 @@ class Texts:
 
 
 def for_page(tasks: Sequence[TaskAnswers], stages: Sequence[str], room: int) -> dict[str, Any]:
-    """All that the page's script shows of the answers, in about `room` bytes of JSON.
+    """All that the page's script shows of the answers, in at most `room` bytes of JSON.
 
     A row is [task, number, state, text, references, answers], an answer [text, a score for each metric], a
     prompt what stands before and after the text. Where not all rows have room, there are as many as have,
@@ -139,7 +139,8 @@ def for_page(tasks: Sequence[TaskAnswers], stages: Sequence[str], room: int) -> 
         "prompts": [[visible(part) for part in prompt] for prompt in asked],
     }
     places = [(number, row) for number, one in enumerate(tasks) for row in range(len(one.task.test))]
-    texts, rows, size = Texts(), list[list[Any]](), _size(content)
+    texts, rows = Texts(), list[list[Any]]()
+    size = _size(content) + 100  # and the names of `rows`, `of` and `texts`
     for number, row in random.Random(0).sample(places, len(places)):
         line = [number, row, *_row(tasks[number], row, texts)]
         size += _size(line)

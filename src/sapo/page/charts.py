@@ -68,7 +68,8 @@ def stages(lines: Sequence[Line], metric: str, bounds: Scale) -> str:
 def candidates(lines: Sequence[Line]) -> str:
     """Every candidate's loss. lines: those of candidates.csv, and `about`, what is told of each."""
     spec = _template("candidates")
-    spec["layer"][0]["encoding"]["description"] = {"field": "about"}
+    for layer in spec["layer"]:
+        layer["encoding"]["description"] = {"field": "about"}
     return _drawn(spec, lines, look.CANDIDATE_LOSS, "task")
 
 

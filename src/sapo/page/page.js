@@ -38,7 +38,7 @@ tip.dir = "auto";
 document.body.append(tip);
 document.addEventListener("pointermove", (event) => {
   const mark = event.target.closest?.("svg.marks [aria-label]:not([role=graphics-object])");
-  tip.hidden = !mark || mark.getAttribute("aria-roledescription") === "axis";
+  tip.hidden = !mark || ["axis", "legend"].includes(mark.getAttribute("aria-roledescription"));
   if (tip.hidden) return;
   tip.textContent = mark.getAttribute("aria-label");
   const left = Math.min(event.clientX + 14, document.documentElement.clientWidth - tip.offsetWidth - 8);

@@ -25,14 +25,10 @@ NASTY = [
 ]
 
 
-def rows(count: int, wide: int = 0) -> list[Any]:
-    """Rows of each state in turn."""
+def rows(count: int, more: str = "") -> list[Any]:
+    """Rows of each state in turn; more: what each text ends in."""
     return [
-        (
-            f"text {n} " + "x" * wide,
-            "yes",
-            [(f"said {n} {s} " + "y" * wide, score) for s, score in enumerate(scores)],
-        )
+        (f"text {n}{more}", "yes", [(f"said {n} {s}{more}", score) for s, score in enumerate(scores)])
         for n in range(count)
         for _, scores in [STATES[n % 3]]
     ]
@@ -73,7 +69,7 @@ def test_the_numbers_are_those_of_the_metrics(seen: Seen, summary_and_page: tupl
 
 
 def test_filters_task_and_search_show_what_they_say(seen: Seen) -> None:
-    counts = {"": "66", "forgotten": "26", "kept": "20", "learned later": "0", "never learned": "20"}
+    counts = {"": "66", "forgotten": "20", "kept": "20", "learned later": "0", "never learned": "26"}
     for state, count in counts.items():
         assert seen.texts(f'[data-count="{state}"]') == [count]
     for state in ("forgotten", "kept", "never learned"):
@@ -101,7 +97,7 @@ def test_a_row_shows_its_answers_and_on_demand_its_prompts_and_scores(seen: Seen
     assert row.locator(".verdict").all_inner_texts() == ["✗ wrong", "✓ right", "✗ wrong"]
     row.locator("summary").click()
     prompts = row.locator(".prompt").all_text_contents()
-    assert prompts == [f"{how} mood.\n\nText:\ntext 0 \n\nAnswer:" for how in ("Say", "Better")]
+    assert prompts == [f"{how} mood.\n\nText:\ntext 0\n\nAnswer:" for how in ("Say", "Better")]
     assert row.locator("table td").all_inner_texts()[:4] == ["0.0", "0.0", "0.0", "-1.000"]
 
 
@@ -133,12 +129,12 @@ def test_a_mark_says_what_it_stands_for(seen: Seen) -> None:
 def test_of_ten_thousand_answers_a_filter_and_a_search_draw_a_few(
     browser: Any, write: Callable[..., Path], tmp_path: Path
 ) -> None:
-    path = write(tmp_path / "report.html", [answered("mood", 1, rows(3334, wide=90), ("yes", "no"))])
+    path = write(tmp_path / "report.html", [answered("mood", 1, rows(3334, " x" * 45), ("yes", "no"))])
     seen = opened(browser, path)
     assert seen.texts('[data-count=""]') == ["3334"]
     for act, count in (
         (lambda: seen.choose("forgotten"), 1112),
-        (lambda: seen.page.fill("#search", "said 333"), 4),
+        (lambda: seen.page.fill("#search", "said 333"), 3),
         (lambda: seen.page.fill("#search", ""), 1112),
     ):
         act()
@@ -169,7 +165,7 @@ def test_a_keyboard_reaches_filters_and_rows(seen: Seen) -> None:
     for _ in range(6):
         seen.page.keyboard.press("Tab")
         reached.append(seen.page.evaluate("document.activeElement.id || document.activeElement.tagName"))
-    assert reached == ["task", "order", "search", "next", "SUMMARY", "SUMMARY"]
+    assert reached == ["task", "order", "search", "SUMMARY", "SUMMARY", "SUMMARY"]
 
 
 def test_without_scripts_all_but_the_answers_is_there(browser: Any, page: Path) -> None:
