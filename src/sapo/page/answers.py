@@ -142,12 +142,14 @@ def for_page(tasks: Sequence[TaskAnswers], stages: Sequence[str], room: int) -> 
     texts, rows = Texts(), list[list[Any]]()
     size = _size(content) + 100  # and the names of `rows`, `of` and `texts`
     for number, row in random.Random(0).sample(places, len(places)):
+        known = len(texts.numbers)
         line = [number, row, *_row(tasks[number], row, texts)]
         size += _size(line)
         if size + texts.size > room:
             break
         rows.append(line)
-    return content | {"rows": sorted(rows), "of": len(places), "texts": list(texts.numbers)}
+        known = len(texts.numbers)
+    return content | {"rows": sorted(rows), "of": len(places), "texts": list(texts.numbers)[:known]}
 
 
 def _row(one: TaskAnswers, row: int, texts: Texts) -> list[Any]:

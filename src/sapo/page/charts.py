@@ -91,5 +91,13 @@ def _drawn(spec: dict[str, Any], lines: Sequence[Line], x_label: str, y_label: s
     text = json.dumps(spec).replace("<DVC_METRIC_X_LABEL>", x_label).replace("<DVC_METRIC_Y_LABEL>", y_label)
     spec = json.loads(text) | {"data": {"values": list(lines)}, "config": LOOK}
     svg = vl_convert.vegalite_to_svg(spec, vl_version=VEGA_LITE, allowed_base_urls=[])
-    own = hashlib.sha256(svg.encode()).hexdigest()[:8]  # several charts of a page may not share an id
-    return re.sub(r'(id="|url\(#)(?=\w)', rf"\g<1>c{own}-", svg)
+    return _own_ids(svg)
+
+
+def _own_ids(svg: str) -> str:
+    """The chart with ids of its own, which do not tell how many were drawn before."""
+    ids = list(dict.fromkeys(re.findall(r'\bid="([^"]+)"', svg)))
+    for number, name in enumerate(ids):
+        svg = re.sub(rf'(\bid="|url\(#){re.escape(name)}(?=["\)])', rf"\g<1>id-{number}", svg)
+    own = hashlib.sha256(svg.encode()).hexdigest()[:8]
+    return re.sub(r'(\bid="|url\(#)id-', rf"\g<1>c{own}-", svg)

@@ -52,7 +52,7 @@ def test_the_last_task_is_kept_or_never_learned_and_a_probe_neither() -> None:
 
 
 def test_a_page_holds_every_answer_once_with_its_prompt_and_scores() -> None:
-    rows = [(f"text {n}", "yes", [("yes", 100.0), ("no", 0.0), ("yes", 100.0 / 3)]) for n in range(3)]
+    rows = [(f"text {n}", "yes", [("yes", 100.0 / 3), ("yes", 100.0), ("no", 0.0)]) for n in range(3)]
     content = for_page([answered("mood", 1, rows, ("yes", "no"))], STAGES, LARGEST)
     assert content["of"] == len(content["rows"]) == 3
     texts = content["texts"]
@@ -60,9 +60,9 @@ def test_a_page_holds_every_answer_once_with_its_prompt_and_scores() -> None:
     assert (task, number, state, texts[text]) == (0, 1, "forgotten", "text 1")
     assert [texts[n] for n in references] == ["yes"]
     assert [(texts[n], *scores) for n, *scores in answers] == [
+        ("yes", 33.3, 33.3, 33.3, -1),
         ("yes", 100, 100, 100, -1),
         ("no", 0, 0, 0, -1),
-        ("yes", 33.3, 33.3, 33.3, -1),
     ]
     assert sorted(texts) == ["no", "text 0", "text 1", "text 2", "yes"]
     asked = [content["prompts"][n] for n in content["tasks"][0]["prompts"]]
