@@ -141,8 +141,8 @@ def for_page(tasks: Sequence[TaskAnswers], stages: Sequence[str], room: int) -> 
     places = [(number, row) for number, one in enumerate(tasks) for row in range(len(one.task.test))]
     texts, rows = Texts(), list[list[Any]]()
     size = _size(content) + 100  # and the names of `rows`, `of` and `texts`
+    known = 0  # texts of the rows that are kept
     for number, row in random.Random(0).sample(places, len(places)):
-        known = len(texts.numbers)
         line = [number, row, *_row(tasks[number], row, texts)]
         size += _size(line)
         if size + texts.size > room:

@@ -71,7 +71,7 @@ def write_page(
         "headline_metric": head,
         "covered": look.COVERED,
         "alone": ALONE if any(None not in pair and pair[0] == pair[1] for pair in ends.values()) else "",
-        "every_head": ["", *every],
+        "every_head": ["metric", *every],
         "every": {kind: _every(summary, kind, every) for kind in KINDS},
         "scores_head": [look.STAGE, *evaluated],
         "scores": {name: _scores(name, stages, evaluated, lines["scores"]) for name in METRICS},
