@@ -1,7 +1,7 @@
-"""report: all scores, the last lineage and the chosen prompts -> metrics/ and plots/.
+"""report: all scores and answers, the last lineage and the chosen prompts -> metrics/ and plots/.
 
 metrics/cl.json holds AP, BWT, FWT and the others that DVC lists, details.json all metrics, provenance.json
-when and where each stage ran.
+when and where each stage ran. plots/report.html shows everything on one page.
 """
 
 from pathlib import Path
@@ -23,11 +23,13 @@ PLOTS = Path("plots")
 
 
 def report() -> None:
-    """Bring all stages' results together: metrics with intervals, tables and figures."""
+    """Bring all stages' results together: metrics with intervals, tables, figures, page."""
     with quick_imports():
         from sapo.analysis import figures, tables
         from sapo.analysis.intervals import row_tables
         from sapo.analysis.summarise import summarise
+        from sapo.page.answers import read_answers
+        from sapo.page.run import write_page
 
     params = load_params()
     sequence, last = params.sequence, params.sequence.last
@@ -41,6 +43,7 @@ def report() -> None:
     rows = row_tables(read_rows(last), sequence.stages, evaluated, where)
     metrics, cells = summarise(stages, evaluated, "chosen", rows["chosen"], where)
     original, _ = summarise(stages, evaluated, "original", rows["original"], where)
+    answers = read_answers(stages, evaluated, lineage.asked(), rows["chosen"])
     name = RunName(
         method=params.method.name, model=params.model.name, seed=params.seed, sequence=sequence.name
     )
@@ -49,8 +52,9 @@ def report() -> None:
     summary.write()
     provenance.write()
 
+    scores = tables.scores_table(stages, evaluated, cells)
     candidates, training = tables.candidates_table(prompts), tables.training_table(lineage)
-    tables.write_csv(PLOTS / "scores.csv", tables.SCORES, tables.scores_table(stages, evaluated, cells))
+    tables.write_csv(PLOTS / "scores.csv", tables.SCORES, scores)
     tables.write_csv(PLOTS / "candidates.csv", tables.CANDIDATES, candidates)
     tables.write_csv(PLOTS / "training.csv", tables.TRAINING, training)
 
@@ -60,6 +64,8 @@ def report() -> None:
     figures.scores(PLOTS / "scores.png", stages, evaluated, cells, title)
     figures.candidates(PLOTS / "candidates.png", candidates, sequence.order, title)
     figures.training(PLOTS / "training.png", training, sequence.order, title)
+    lines = {"scores": scores, "candidates": candidates, "training": training}
+    write_page(PLOTS / "report.html", summary, stages, prompts, lineage, answers, lines)
     print(figures.caption(summary, [*NAMES, *(OF_PROBES if sequence.probes else ())]))
 
 

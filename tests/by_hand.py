@@ -22,10 +22,11 @@ from sapo.artifacts.lineage import (
     model_folder,
     weights_path,
 )
+from sapo.artifacts.predictions import predictions_folder, write_predictions
 from sapo.artifacts.provenance import FOLDER, Code, StageProvenance, host
 from sapo.artifacts.run_record import PromptText, answers_record, selection_record, training_record
 from sapo.artifacts.scores import RowScores, StageScores, TaskScores, write_scores
-from sapo.artifacts.task import TASKS, Example, Task, save_task
+from sapo.artifacts.task import TASKS, Example, Task, load_task, save_task
 from sapo.artifacts.versions import versions
 from sapo.config import BASE, Params
 from sapo.runtime.files import sha256_file
@@ -99,11 +100,22 @@ class ByHand:
         content = self.params.model_dump(mode="json")
         Path("params.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
         write_scores(self.last, self.stages, self.rows())
+        self.write_answers()
         self.lineage.write(model_folder(self.last))
         for script in ("select", "train", "evaluate"):
             for task in self.params.sequence.order:
                 write_provenance_by_hand(f"{script}-{task}")
         write_provenance_by_hand(f"evaluate-{BASE}")
+
+    def write_answers(self) -> None:
+        """What each stage answered to the rows of `rows`, which have these scores."""
+        tasks = {task: load_task(task) for task in self.params.sequence.evaluated}
+        found = {(row.stage, row.task): row.metrics for row in self.rows() if row.prompt == "chosen"}
+        for one in self.stages:
+            with predictions_folder(one.stage) as folder:
+                for name, task in tasks.items():
+                    answers = [f"{name} {number} after {one.stage}" for number in range(len(task.test))]
+                    write_predictions(folder, task, "chosen", answers, found[one.stage, name])
 
     def with_entry(self, number: int, **changes: Any) -> None:
         """Change what the lineage says of one task."""

@@ -3,7 +3,7 @@
 Not a stage of the pipeline.
 
 usage: python tools/compare.py REV_OR_EXPERIMENT_OR_FILE ... [--metric log_likelihood] [--original-prompt]
-           [--difference METHOD METHOD] [--md]
+           [--difference METHOD METHOD] [--md | --csv | --html FILE]
 """
 
 import argparse
@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
 from sapo.analysis.answer_metrics import METRICS
 from sapo.analysis.comparison import grouped, read_run
-from sapo.analysis.comparison_tables import asked, differences, every, markdown, means
+from sapo.analysis.comparison_tables import as_csv, asked, differences, every, markdown, means
 from sapo.artifacts.scores import Kind
 from sapo.runtime.command import one_line, with_advice
 from sapo.runtime.errors import DataError
@@ -34,7 +34,12 @@ def main() -> None:
     parser.add_argument(
         "--original-prompt", action="store_true", help="the scores under the original instruction everywhere"
     )
-    parser.add_argument("--md", action="store_true", help="two Markdown tables, as the README has them")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--md", action="store_true", help="two Markdown tables, as the README has them")
+    form.add_argument("--csv", action="store_true", help="a line a number, with its interval and test")
+    form.add_argument(
+        "--html", metavar="FILE", type=Path, help="one page: tables, matrices and instructions side by side"
+    )
     parser.add_argument(
         "--difference",
         nargs=2,
@@ -45,9 +50,18 @@ def main() -> None:
     arguments = parser.parse_args()
     kind: Kind = "original" if arguments.original_prompt else "chosen"
     try:
-        groups = grouped([read_run(name) for name in arguments.runs])
+        if arguments.html:
+            check_page(arguments.html)
+        groups = grouped([read_run(name, bool(arguments.html)) for name in arguments.runs])
         pairs = asked(groups, arguments.difference) if arguments.difference else every(groups)
-        if arguments.md:
+        if arguments.html:
+            from sapo.page.comparison import write_comparison  # it takes a second
+
+            write_comparison(arguments.html, groups, pairs, arguments.metric, kind)
+            lines = [f"{arguments.html} is written"]
+        elif arguments.csv:
+            lines = as_csv(groups, pairs, arguments.metric, kind).splitlines()
+        elif arguments.md:
             lines = markdown(groups, pairs, arguments.metric, kind)
         else:
             lines = means(groups, arguments.metric, kind)
@@ -55,6 +69,16 @@ def main() -> None:
         print("\n".join(lines))
     except DataError as error:
         sys.exit(f"error: {one_line(with_advice(error))}")
+    except OSError as error:
+        sys.exit(f"error: {error.filename} cannot be written: {error.strerror}")
+
+
+def check_page(path: Path) -> None:
+    """Refuse (DataError), before any work, a name that is no page's or where no file can be."""
+    if path.suffix != ".html":
+        raise DataError(f"--html {path}: the name of a page ends in .html")
+    if path.is_dir() or not path.parent.is_dir():
+        raise DataError(f"--html {path}: no file can be written there")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from PIL import Image
 
 from broken import DROP, edited
 from by_hand import FINGERPRINT, LOSSES, TEST_ROWS, ByHand, run_by_hand, steps, write_provenance_by_hand
+from pages import data_of
 from report import report
 from sapo.analysis.answer_metrics import METRICS
 from sapo.artifacts.chosen_prompt import prompt_path
@@ -28,6 +29,7 @@ from sapo.artifacts.versions import versions
 from sapo.runtime.errors import DataError, OtherRunError
 
 ORDER = ["reuters_r8", "election_tweets", "commonsense_qa", "xsum"]
+PAGE = Path("plots/report.html")
 IMAGES = ["matrix.png", "scores.png", "candidates.png", "training.png"]
 
 SCORES = "metrics/scores/xsum.json"
@@ -164,6 +166,34 @@ def test_figures_tell_other_numbers_apart_and_repeat_the_same_ones() -> None:
     changed.write()
     report()
     assert [name for name in IMAGES if (Path("plots") / name).read_bytes() == first[name]] == []
+
+
+@pytest.mark.usefixtures("run")
+def test_the_page_has_every_answer_and_repeats_its_bytes() -> None:
+    report()
+    first, content = PAGE.read_bytes(), data_of(PAGE)
+    assert len(content["rows"]) == content["of"] == TEST_ROWS * len(ORDER)
+    assert {content["texts"][answer[0]] for row in content["rows"] for answer in row[5]} == {
+        f"{task} {number} after {stage}"
+        for task in ORDER
+        for number in range(TEST_ROWS)
+        for stage in ["base", *ORDER]
+    }
+    assert len(first) < 2_000_000
+    for name in Path("metrics/provenance").iterdir():  # when and where is not on it
+        write_provenance_by_hand(name.stem, seconds=99.0, revision="c9", dirty=True)
+    report()
+    assert PAGE.read_bytes() == first
+
+
+@pytest.mark.usefixtures("run")
+def test_answers_of_another_run_are_refused_and_nothing_is_written() -> None:
+    path = Path("data/predictions/xsum/reuters_r8.jsonl")
+    path.write_text(path.read_text().replace('"rouge_l": 51.0', '"rouge_l": 52.0', 1))
+    with pytest.raises(OtherRunError, match=r"the answers of xsum to reuters_r8 are of another run: rouge_l"):
+        report()
+    assert not DETAILS.exists()
+    assert not PAGE.exists()
 
 
 def test_a_method_with_the_original_prompt_has_no_candidates_and_still_its_metrics_and_figures(

@@ -1,5 +1,7 @@
 """compare.py on runs made by hand in a Git repository: a commit each, row scores in the workspace's files."""
 
+import csv
+import io
 import json
 import re
 import shutil
@@ -15,14 +17,16 @@ import yaml
 
 import compare
 from broken import DROP, edited
+from canaries import MARKUP
 from sapo.analysis import comparison_tables
 from sapo.analysis.answer_metrics import METRICS
 from sapo.analysis.comparison import Run, difference, grouped, read_run, telling
 from sapo.analysis.continual import NAMES, continual_metrics
-from sapo.analysis.intervals import Table, row_intervals
+from sapo.analysis.intervals import Table, holm, row_intervals
 from sapo.artifacts.results import RunResults
 from sapo.artifacts.scores import Kind, RowScores, write_scores
 from sapo.artifacts.summary import Metrics, Summary, metric_fields
+from sapo.page.comparison import write_comparison
 from sapo.runtime.errors import ArtifactError, DataError
 
 ORDER = ["one", "two"]
@@ -396,6 +400,68 @@ def test_a_file_of_results_is_the_run_that_it_was_made_of(capsys: pytest.Capture
         compare_runs("first.json")
     with pytest.raises(SystemExit, match=r"^error: none\.json is missing$"):
         compare_runs("none.json")
+
+
+def test_a_csv_has_every_number_with_its_interval_and_test() -> None:
+    groups = grouped([made("lora_inc", 1), made("lora_inc", 2), made("olora", 1, 5), made("olora", 2, 4)])
+    text = comparison_tables.as_csv(groups, comparison_tables.every(groups), "rouge_l", "chosen")
+    lines = {
+        (line["method"], line["minus"], line["name"], line["over"]): line
+        for line in csv.DictReader(io.StringIO(text))
+    }
+    names = comparison_tables.names_of(groups)
+    assert len(lines) == (2 + 1) * 2 * len(names)
+    tests, _ = difference(groups[1], groups[0], names, "rouge_l", "chosen")
+    expected = {("lora_inc", "", "AP", "seeds"): groups[0].over_seeds("AP", "rouge_l", "chosen")}
+    expected |= {("olora", "lora_inc", name, how): of[name] for how, of in tests.items() for name in names}
+    for key, estimate in expected.items():
+        found = [float(lines[key][end]) for end in ("value", "low", "high", "p")[: 3 + bool(key[1])]]
+        assert found == pytest.approx([estimate.value, estimate.low, estimate.high, estimate.p][: len(found)])
+    corrected = [float(line["p_holm"]) for line in lines.values() if line["minus"]]
+    assert corrected == pytest.approx(holm([float(line["p"]) for line in lines.values() if line["minus"]]))
+    assert lines["lora_inc", "", "AP", "seeds"]["p_holm"] == ""
+
+
+def test_a_page_has_matrices_tables_and_instructions_side_by_side_as_text(tmp_path: Path) -> None:
+    runs = [made("lora_inc", seed) for seed in (1, 2)] + [
+        made("olora", 1, gain=5),
+        made("olora", 2, rows=False),
+    ]
+    runs = [replace(run, instructions={"one": f"{MARKUP} {run.summary.method}"}) for run in runs]
+    groups = grouped(runs)
+    write_comparison(
+        tmp_path / "page.html", groups, comparison_tables.every(groups), "log_likelihood", "chosen"
+    )
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert text.count('class="marks"') == 2  # a matrix and the stages of lora_inc
+    assert "row scores are missing: olora" in text
+    assert "<script>alert(1)" not in text
+    assert text.count("&lt;script&gt;alert(1)") == 2  # of a text that two seeds share there is one
+    table, _ = comparison_tables.means_table(groups, "log_likelihood", "chosen", sign="")
+    assert all(f"<td>{cell}</td>" in text for line in table[1:] for cell in line[3:])
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("page.txt", "ends in .html"),
+        ("nowhere/page.html", "no file can be written"),
+        ("folder.html", "no file"),
+    ],
+)
+def test_a_page_s_bad_name_is_refused_before_any_work(
+    name: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("folder.html").mkdir()
+    with pytest.raises(SystemExit, match=f"error: --html {name}: .*{said}"):
+        compare_runs("no such revision", "--html", name)
+
+
+def test_two_forms_at_once_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        compare_runs("HEAD", "--md", "--csv")
+    assert "not allowed with argument --md" in capsys.readouterr().err
 
 
 def test_only_the_differences_that_are_asked_for_are_shown() -> None:

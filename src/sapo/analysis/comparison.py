@@ -1,5 +1,6 @@
 """Runs at Git revisions, of DVC experiments and in files of results, by method, for tools/compare.py."""
 
+import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from sapo.analysis.answer_metrics import METRICS
 from sapo.analysis.intervals import (
     Estimate,
     Table,
@@ -17,6 +19,7 @@ from sapo.analysis.intervals import (
     rows_difference,
     seeds_difference,
 )
+from sapo.artifacts.chosen_prompt import ChosenPrompt, prompt_path
 from sapo.artifacts.results import RunResults
 from sapo.artifacts.run_record import EFFORT
 from sapo.artifacts.scores import Kind, RowScores, rows_path
@@ -40,7 +43,8 @@ LONGEST = 60  # characters of a setting in a label
 class Run:
     """One run. settings: dotted name -> value. rows: prompt -> row scores, where they could be had.
 
-    order: the tasks as they were trained.
+    order: the tasks as they were trained. instructions: what each was trained with, where it was asked for
+    and could be had.
     """
 
     name: str
@@ -48,6 +52,7 @@ class Run:
     settings: dict[str, Any]
     rows: dict[Kind, Table] | None
     order: list[str]
+    instructions: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def has_probes(self) -> bool:
@@ -63,16 +68,17 @@ class Run:
             ) from None
 
 
-def read_run(name: str) -> Run:
+def read_run(name: str, instructions: bool = False) -> Run:
     """The run at a Git revision or of a DVC experiment, in the `workspace`, or in a file of results.
 
     The last is a name that ends in .json. Row scores at a revision come from DVC's cache or remote; without
-    them a run has its metrics alone. Raises DataError for anything else.
+    them a run has its metrics alone. So do `instructions`, which a file of results does not hold. Raises
+    DataError for anything else.
     """
     if name.endswith(".json"):
         return run_in_file(Path(name))
     try:
-        return _run(name)
+        return _run(name, instructions)
     except ArtifactError as error:
         if name == "workspace":
             raise
@@ -101,7 +107,7 @@ def _tasks(params: Any, where: str) -> tuple[list[str], list[str]]:
         raise DataError(f"{where} names no tasks under sequence") from None
 
 
-def _run(name: str) -> Run:
+def _run(name: str, instructions: bool) -> Run:
     where = "" if name == "workspace" else f"{name}: "
     params = parse_yaml(_read("params.yaml", name), f"{where}params.yaml")
     order, evaluated = _tasks(params, f"{where}params.yaml")
@@ -116,7 +122,20 @@ def _run(name: str) -> Run:
             RowScores.parse(line, f"{where}{path}, line {n}") for n, line in enumerate(text.splitlines(), 1)
         ]
         rows = row_tables(lines, [BASE, *order], evaluated, f"{where}{path}")
-    return Run(name, summary, telling(params), rows, order)
+    asked = _instructions(name, order) if instructions else {}
+    return Run(name, summary, telling(params), rows, order, asked)
+
+
+def _instructions(name: str, order: Sequence[str]) -> dict[str, str]:
+    """What each task was trained with; without those that cannot be had."""
+    found = {}
+    for task in order:
+        path = str(prompt_path(task))
+        try:
+            found[task] = ChosenPrompt.parse(_read(path, name), f"{name}: {path}").instruction
+        except DataError:
+            continue
+    return found
 
 
 def _read(path: str, revision: str) -> str:
@@ -155,6 +174,14 @@ class Group:
     def order(self) -> list[str]:
         """The tasks in the order in which they were trained."""
         return next(iter(self.runs.values())).order
+
+    def scores(self, metric: str, kind: Kind) -> dict[str, np.ndarray] | None:
+        """Task -> its mean score over the test rows, (seeds, stages); None where row scores are missing."""
+        number = list(METRICS).index(metric)
+        tables = [run.rows[kind] for run in self.runs.values() if run.rows is not None]
+        if len(tables) < len(self.runs):
+            return None
+        return {task: np.stack([table[task][:, number].mean(-1) for table in tables]) for task in tables[0]}
 
     def over_seeds(self, name: str, metric: str, kind: Kind) -> Estimate:
         """The mean over the seeds, with an interval where there are several."""

@@ -1,8 +1,11 @@
 """Runs side by side as tables: means with intervals, and differences with tests."""
 
+import csv
+import io
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import combinations
 
 from sapo.analysis.answer_metrics import METRICS, Metric
@@ -16,6 +19,9 @@ NAMES = ("AP", "BWT", "FWT", "forgetting")
 PER_TOKEN = "nats a token"  # the unit of log-likelihoods
 FEW = 5  # seeds below which a t interval hangs on the assumption that scores are normally distributed
 Pair = tuple[Group, Group]  # the first minus the second
+# Of a CSV file; `minus`, `p` are empty for a mean
+COLUMNS = ["metric", "unit", "prompt", "method", "minus", "seeds", "minus_seeds", "name", "over"]
+COLUMNS += ["value", "low", "high", "p", "p_holm"]
 
 
 def every(groups: Sequence[Group]) -> list[Pair]:
@@ -60,61 +66,139 @@ def _on_units(groups: Sequence[Group], metric: str) -> list[str]:
 
 def means(groups: Sequence[Group], metric: str, kind: Kind) -> list[str]:
     """Two lines a method: its mean with the interval over test rows, and over seeds."""
-    names = names_of(groups)
-    table, shown = [["", "seeds", "interval over", *names]], list[Estimate]()
-    of = METRICS[metric]
-    for group in groups:
-        about = [group.label, ",".join(map(str, sorted(group.runs)))]
-        by_rows = group.over_rows(metric, kind)
-        if by_rows is not None:
-            shown += (found := [by_rows[name] for name in names])
-            table.append([*about, "test rows", *(_shown(one, of) for one in found)])
-        if by_rows is None or len(group.runs) > 1:
-            shown += (found := [group.over_seeds(name, metric, kind) for name in names])
-            table.append([*about, "seeds", *(_shown(one, of) for one in found)])
-    lines = [f"{of.label}, {kind} prompt, mean over seeds and 95 % interval", *_aligned(table)]
-    if any(one.low == one.high for one in shown):
-        lines.append(f"{ALONE}.")
-    lines += _on_units(groups, metric)
-    lines.append("test rows: bootstrap, for these trainings. seeds: Student's t.")
+    table, notes = means_table(groups, metric, kind)
+    return [
+        f"{METRICS[metric].label}, {kind} prompt, mean over seeds and 95 % interval",
+        *_aligned(table),
+        *notes,
+    ]
+
+
+def means_table(
+    groups: Sequence[Group], metric: str, kind: Kind, sign: str = "+"
+) -> tuple[list[list[str]], list[str]]:
+    """The lines of `means` as cells, the head first, and what has to be said of them."""
+    names, of = names_of(groups), METRICS[metric]
+    found = _means(groups, metric, kind)
+    table = [["", "seeds", "interval over", *names]]
+    for group, how, estimates in found:
+        cells = [_shown(estimates[name], of, sign) for name in names]
+        table.append([group.label, _seeds(group), how, *cells])
+    notes = []
+    if any(one[name].low == one[name].high for _, _, one in found for name in names):
+        notes.append(f"{ALONE}.")
+    notes += _on_units(groups, metric)
+    notes.append("test rows: bootstrap, for these trainings. seeds: Student's t.")
     sizes = {len(group.runs) for group in groups}
     if 1 in sizes:
-        lines.append("one seed: nothing can be concluded about other seeds.")
+        notes.append("one seed: nothing can be concluded about other seeds.")
     if any(1 < size < FEW for size in sizes):
-        lines.append(
+        notes.append(
             f"fewer than {FEW} seeds: too few to see whether scores are normally distributed, as t assumes."
         )
     made = {
         str([run.summary.versions, run.summary.device]) for group in groups for run in group.runs.values()
     }
     if len(made) > 1:
-        lines.append(
+        notes.append(
             "the runs were made with different library versions or devices: "
             "part of a difference may be theirs."
         )
-    return lines
+    return table, notes
+
+
+def _means(groups: Sequence[Group], metric: str, kind: Kind) -> list[tuple[Group, str, dict[str, Estimate]]]:
+    """Each method's means over seeds, with intervals over test rows, over seeds, or both."""
+    found: list[tuple[Group, str, dict[str, Estimate]]] = []
+    for group in groups:
+        by_rows = group.over_rows(metric, kind)
+        if by_rows is not None:
+            found.append((group, "test rows", by_rows))
+        if by_rows is None or len(group.runs) > 1:
+            by_seeds = {name: group.over_seeds(name, metric, kind) for name in names_of(groups)}
+            found.append((group, "seeds", by_seeds))
+    return found
+
+
+def _seeds(group: Group) -> str:
+    return ",".join(map(str, sorted(group.runs)))
 
 
 def differences(pairs: Sequence[Pair], metric: str, kind: Kind) -> list[str]:
     """A line for each pair of methods, continual-learning metric and test; p corrected for all of them."""
-    rows: list[tuple[list[str], Estimate]] = []
-    notes: list[str] = []
-    for a, b in pairs:
-        names = _names_of_differences([a, b])
-        tests, why_not = difference(a, b, names, metric, kind)
-        rows += [([f"{a.label} - {b.label}", name, how], tests[how][name]) for name in names for how in tests]
-        notes += why_not
+    table, notes = differences_table(pairs, metric, kind)
+    return [*_aligned(table), *notes]
+
+
+def differences_table(pairs: Sequence[Pair], metric: str, kind: Kind) -> tuple[list[list[str]], list[str]]:
+    """The lines of `differences` as cells, the head first, and what has to be said of them."""
     if not pairs:
-        return ["one method: nothing to compare."]
-    corrected = holm([estimate.p for _, estimate in rows])
+        return [], ["one method: nothing to compare."]
+    tested, notes = _differences(pairs, metric, kind)
     table = [["difference", "", "over", "", "p", "p (Holm)"]]
-    for (cells, estimate), p in zip(rows, corrected, strict=True):
-        table.append([*cells, _shown(estimate, METRICS[metric]), _p(estimate.p), _p(p)])
-    lines = [*_aligned(table), *dict.fromkeys(notes)]
+    for one in tested:
+        label = f"{one.pair[0].label} - {one.pair[1].label}"
+        shown = _shown(one.estimate, METRICS[metric])
+        table.append([label, one.name, one.over, shown, _p(one.estimate.p), _p(one.corrected)])
     if any("row scores are missing" in note for note in notes):
-        lines.append("`dvc pull` fetches the row scores of a run that was pushed; else run it again.")
-    lines.append(f"Holm: corrected for the {sum(e.p == e.p for _, e in rows)} tests of this table.")
-    return lines
+        notes.append("`dvc pull` fetches the row scores of a run that was pushed; else run it again.")
+    count = sum(one.estimate.p == one.estimate.p for one in tested)
+    return table, [*notes, f"Holm: corrected for the {count} tests of this table."]
+
+
+@dataclass(frozen=True)
+class Tested:
+    """A difference of a continual-learning metric, over test rows or seeds. corrected: p after Holm."""
+
+    pair: Pair
+    name: str
+    over: str
+    estimate: Estimate
+    corrected: float
+
+
+def _differences(pairs: Sequence[Pair], metric: str, kind: Kind) -> tuple[list[Tested], list[str]]:
+    """All tests, and why others are missing."""
+    found: list[tuple[Pair, str, str, Estimate]] = []
+    notes: list[str] = []
+    for pair in pairs:
+        names = _names_of_differences(pair)
+        tests, why_not = difference(*pair, names, metric, kind)
+        found += [(pair, name, how, tests[how][name]) for name in names for how in tests]
+        notes += why_not
+    corrected = holm([estimate.p for *_, estimate in found])
+    return [Tested(*one, p) for one, p in zip(found, corrected, strict=True)], list(dict.fromkeys(notes))
+
+
+def as_csv(groups: Sequence[Group], pairs: Sequence[Pair], metric: str, kind: Kind) -> str:
+    """The means and differences with all digits: a line a number."""
+    about = {"metric": metric, "unit": METRICS[metric].unit, "prompt": kind}
+    lines = [
+        about
+        | {"method": group.label, "seeds": _seeds(group), "name": name, "over": how}
+        | _numbers(estimates[name])
+        for group, how, estimates in _means(groups, metric, kind)
+        for name in names_of(groups)
+    ]
+    for one in _differences(pairs, metric, kind)[0]:
+        a, b = one.pair
+        seeds = {"method": a.label, "minus": b.label, "seeds": _seeds(a), "minus_seeds": _seeds(b)}
+        tests = _numbers(one.estimate) | _finite(p=one.estimate.p, p_holm=one.corrected)
+        lines.append(about | seeds | {"name": one.name, "over": one.over} | tests)
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return stream.getvalue()
+
+
+def _numbers(estimate: Estimate) -> dict[str, float]:
+    return _finite(value=estimate.value, low=estimate.low, high=estimate.high)
+
+
+def _finite(**values: float) -> dict[str, float]:
+    """Those that are known."""
+    return {name: value for name, value in values.items() if not math.isnan(value)}
 
 
 def markdown(groups: Sequence[Group], pairs: Sequence[Pair], metric: str, kind: Kind) -> list[str]:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from matplotlib import pyplot as plt
 
 from sapo.analysis.answer_metrics import METRICS
@@ -21,25 +20,24 @@ def methods(path: Path, groups: Sequence[Group], metric: str, kind: Kind) -> Non
     """
     if not groups:
         raise DataError(f"{path}: no method to draw")
-    number = list(METRICS).index(metric)
     size = (1.2 + 2.3 * len(groups), 3.6)
     figure, axes = plt.subplots(
         1, len(groups), figsize=size, layout="constrained", sharey=True, squeeze=False
     )
     for axis, group in zip(axes[0], groups, strict=True):
-        tables = [run.rows[kind] for run in group.runs.values() if run.rows is not None]
-        if len(tables) < len(group.runs):
+        scores = group.scores(metric, kind)
+        if scores is None:
             raise DataError(f"{group.label}: the row scores of a run are missing: nothing to draw")
         order = group.order
         for index, task in enumerate(order):
-            each = np.stack([table[task][:, number].mean(-1) for table in tables])  # seeds x stages
+            each = scores[task]  # seeds x stages
             look = style(index)
             if len(each) > 1:
                 axis.plot(each.T, color=look["color"], linewidth=0.7, alpha=0.5)
             mean = each.mean(0)
             axis.plot(mean, label=task, markerfacecolor="white", markersize=6, linewidth=2, **look)
             axis.plot(index + 1, mean[index + 1], markersize=9, linestyle="none", **look)
-        seeds = f"{len(tables)} seeds" if len(tables) > 1 else "1 seed"
+        seeds = f"{len(group.runs)} seeds" if len(group.runs) > 1 else "1 seed"
         axis.set_title(f"{group.label}\n({seeds})", fontsize=10)
         axis.set_xticks(range(len(order) + 1), [BASE, *order], rotation=35, ha="right")
         axis.grid(alpha=0.3)

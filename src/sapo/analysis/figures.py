@@ -17,18 +17,28 @@ from matplotlib.ticker import MaxNLocator
 
 from sapo.analysis.answer_metrics import METRICS, Metric
 from sapo.analysis.intervals import ALONE
+from sapo.analysis.look import (
+    BARS,
+    CANDIDATE_LOSS,
+    COLOURS,
+    COVERED,
+    DARK,
+    LOSS,
+    MARKERS,
+    ORIGINAL,
+    PARAPHRASE,
+    SCALE,
+    STAGE,
+    STEP,
+    TASK,
+)
 from sapo.analysis.tables import Line
 from sapo.artifacts.scores import StageScores
 from sapo.artifacts.summary import Summary
 from sapo.runtime.outputs import write_bytes
 
-# Okabe and Ito's palette (2008), with a marker each for prints in grey
-COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000"]
-MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
 plt.rcParams["text.parse_math"] = False  # a name with two $ is a name, not a formula
 DRAWN = {name: metric for name, metric in METRICS.items() if metric.drawn}
-
-COVERED = "[ ]: 95 % interval over the choice of test rows; other seeds are not in it"
 
 
 def save(figure: Figure, path: Path, title: str) -> None:
@@ -68,14 +78,14 @@ def matrix(path: Path, stages: Sequence[StageScores], evaluated: Sequence[str], 
     for axis, (name, metric) in zip(axes[:, 0], DRAWN.items(), strict=True):
         values = np.array([[one.scores[task][name] for task in evaluated] for one in stages])
         least, most = metric.scale or (values.min(), values.max())
-        image = axis.imshow(values, cmap="cividis", vmin=least, vmax=most, aspect="auto")
-        axis.set(title=metric.title, ylabel="model after stage")
+        image = axis.imshow(values, cmap=SCALE, vmin=least, vmax=most, aspect="auto")
+        axis.set(title=metric.title, ylabel=STAGE)
         if trained < len(evaluated):
             axis.axvline(trained - 0.5, color="white", linewidth=4)
         axis.set_xticks(range(len(evaluated)), names, rotation=20, ha="right")
         axis.set_yticks(range(len(stages)), [one.stage for one in stages])
         for (i, j), value in np.ndenumerate(values):
-            dark = value < least + 0.55 * (most - least)
+            dark = value < least + DARK * (most - least)
             axis.text(
                 j,
                 i,
@@ -90,7 +100,7 @@ def matrix(path: Path, stages: Sequence[StageScores], evaluated: Sequence[str], 
                 place = (j - 0.47, i - 0.47)
                 axis.add_patch(Rectangle(place, 0.94, 0.94, fill=False, edgecolor="white", linewidth=2))
         figure.colorbar(image, ax=axis, label=metric.unit)
-    axes[-1, 0].set_xlabel("evaluated task")
+    axes[-1, 0].set_xlabel(TASK)
     save(figure, path, f"{title}\nframed: just trained; bold: trained so far")
 
 
@@ -145,11 +155,10 @@ def scores(
             axis.set_ylim(least - 0.03 * (most - least), most + 0.03 * (most - least))
         axis.grid(alpha=0.3)
     axes[-1, 0].set_xticks(range(len(stages)), [one.stage for one in stages], rotation=20, ha="right")
-    axes[-1, 0].set_xlabel("model after stage")
+    axes[-1, 0].set_xlabel(STAGE)
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, title="evaluated task", loc="outside right center")
-    covered = COVERED.replace("[ ]", "bars")
-    save(figure, path, f"{title}\nfilled marker: the task has been trained\n{covered}")
+    figure.legend(handles, labels, title=TASK, loc="outside right center")
+    save(figure, path, f"{title}\nfilled marker: the task has been trained\n{BARS}")
 
 
 def candidates(path: Path, lines: Sequence[Line], order: Sequence[str], title: str) -> None:
@@ -169,8 +178,8 @@ def candidates(path: Path, lines: Sequence[Line], order: Sequence[str], title: s
             "paraphrase",
             marker="o",
             s=46,
-            color="#56B4E9",
-            edgecolor="#0072B2",
+            color=PARAPHRASE,
+            edgecolor=COLOURS[0],
         )
         dropped = [row for row in own if row["rows"] < every]
         if dropped:
@@ -178,7 +187,7 @@ def candidates(path: Path, lines: Sequence[Line], order: Sequence[str], title: s
                 axis, dropped, "dropped by the search:\nmean of fewer rows", marker="x", s=40, color="#666666"
             )
         _dots(
-            axis, [row for row in own if row["candidate"] == 0], "original", marker="s", s=62, color="#D55E00"
+            axis, [row for row in own if row["candidate"] == 0], "original", marker="s", s=62, color=ORIGINAL
         )
         _dots(
             axis,
@@ -196,9 +205,7 @@ def candidates(path: Path, lines: Sequence[Line], order: Sequence[str], title: s
         axis.set_ylim(-1, 1)
         axis.grid(axis="x", alpha=0.3)
         axis.margins(x=0.06)
-    axes[-1, 0].set_xlabel(
-        "loss of the task's rows before training on it (nats a token); each task has its own scale"
-    )
+    axes[-1, 0].set_xlabel(f"{CANDIDATE_LOSS}; each task has its own scale")
     found = {
         label: handle
         for axis in axes[:, 0]
@@ -225,7 +232,7 @@ def training(path: Path, lines: Sequence[Line], order: Sequence[str], title: str
             linewidth=1.4,
             **style(index),
         )
-    axis.set(xlabel="optimiser step", ylabel="loss (nats a token)", ylim=(0, None))
+    axis.set(xlabel=STEP, ylabel=LOSS, ylim=(0, None))
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(alpha=0.3)
     axis.legend(title="task")

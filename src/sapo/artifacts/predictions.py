@@ -6,10 +6,14 @@ from pathlib import Path
 
 from pydantic import ConfigDict
 
-from sapo.artifacts.schema import Part
+from sapo.artifacts.schema import Part, as_artifact, validated
 from sapo.artifacts.scores import Kind
 from sapo.artifacts.task import Task
+from sapo.runtime.errors import OtherRunError
+from sapo.runtime.files import read_jsonl
 from sapo.runtime.outputs import output_folder, write_jsonl
+
+FOLDER = Path("data/predictions")
 
 
 class Prediction(Part):
@@ -25,10 +29,14 @@ class Prediction(Part):
     prediction: str
     references: list[str]
 
+    @property
+    def scores(self) -> dict[str, float]:
+        return self.__pydantic_extra__
+
 
 def predictions_folder(stage: str) -> AbstractContextManager[Path]:
     """A new folder for the answers of a stage, which takes its name when the block ends."""
-    return output_folder(Path("data/predictions") / stage)
+    return output_folder(FOLDER / stage)
 
 
 def write_predictions(
@@ -42,5 +50,25 @@ def write_predictions(
         )
         for number, (example, answer) in enumerate(zip(task.test, answers, strict=True))
     ]
-    name = f"{task.name}.jsonl" if kind == "chosen" else f"{task.name}.original_prompt.jsonl"
-    write_jsonl(folder / name, (line.model_dump() for line in lines))
+    write_jsonl(folder / _name(task, kind), (line.model_dump() for line in lines))
+
+
+def read_predictions(stage: str, task: Task, kind: Kind = "chosen") -> list[Prediction]:
+    """The answers of a stage to a task's test rows, in their order.
+
+    Raises ArtifactError that names file and line, OtherRunError where they are not to these rows.
+    """
+    path = FOLDER / stage / _name(task, kind)
+    with as_artifact():
+        lines = [
+            validated(Prediction, line, f"{path}, line {number}")
+            for number, line in enumerate(read_jsonl(path), 1)
+        ]
+    asked = [(number, [*example.references]) for number, example in enumerate(task.test)]
+    if [(line.row, line.references) for line in lines] != asked:
+        raise OtherRunError(f"{path} holds no answers to the test rows of {task.name}")
+    return lines
+
+
+def _name(task: Task, kind: Kind) -> str:
+    return f"{task.name}.jsonl" if kind == "chosen" else f"{task.name}.original_prompt.jsonl"

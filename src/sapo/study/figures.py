@@ -7,7 +7,8 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from sapo.analysis.figures import COLOURS, save
+from sapo.analysis.figures import save
+from sapo.analysis.look import COLOURS
 from sapo.artifacts.study import OUTCOMES
 from sapo.artifacts.study_summary import Forecast, Number, StudySummary
 from sapo.study.findings import SAPO, means

@@ -27,6 +27,8 @@ from broken import (
     substituted,
 )
 
+ANSWERS = "data/predictions/echo/mood.jsonl"
+
 
 def one_more() -> None:
     """Scores after a stage that the sequence does not have."""
@@ -104,6 +106,22 @@ CASES = [
     Case("lineage with a loss that is NaN", "report",
          edited(LAST, {"tasks.0.history.0.loss": float("nan")}),
          r"models/echo/lineage\.json .*NaN is not a finite number", MADE),
+    Case("no answers of a task", "report", gone(ANSWERS),
+         r"data/predictions/echo/mood\.jsonl is missing", MADE),
+    Case("answers cut off", "report", cut(ANSWERS, 30),
+         r"data/predictions/echo/mood\.jsonl, line 1 is not valid JSON", MADE),
+    Case("an answer that is a number", "report",
+         substituted(ANSWERS, '"prediction": "[^,]*"', '"prediction": 7'),
+         r"mood\.jsonl, line 1: prediction: Input should be a valid string, found 7", MADE),
+    Case("answers with another score", "report",
+         substituted(ANSWERS, '"rouge_1": [0-9.]+', '"rouge_1": 55.5'),
+         r"the answers of echo to mood are of another run: rouge_1 of row 0 is not that of metrics/rows"),
+    Case("answers without a score", "report", substituted(ANSWERS, '"rouge_1": [0-9.]+, ', ""),
+         r"the answers of echo to mood: row 0 has no rouge_1", MADE),
+    Case("answers to other rows", "report", copied("data/predictions/echo/echo.jsonl", ANSWERS),
+         r"data/predictions/echo/mood\.jsonl holds no answers to the test rows of mood"),
+    Case("no test rows", "report", gone("data/tasks/mood/test.jsonl"),
+         r"data/tasks/mood/test\.jsonl is missing"),
 ]
 # fmt: on
 
