@@ -1,0 +1,74 @@
+"""A clone of the repository for a unit of work: a fresh one every time, but for what a training has saved."""
+
+import shutil
+import subprocess
+from configparser import ConfigParser
+from pathlib import Path
+
+import psutil
+
+from sapo.grid.home import Origin
+from sapo.runtime.errors import DataError
+
+LOCAL = Path(".dvc/config.local")
+KEPT = ".checkpoints"  # of the clone before: a training goes on from there
+
+
+def make(repository: Path, clone: Path, origin: Origin, cache: Path) -> None:
+    """Clone the commit, with the user's changes if there are any, and let DVC use the shared cache.
+
+    What an earlier attempt left is removed: finished stages come back from the cache, and `.checkpoints` stays.
+    """
+    end_orphans(clone)
+    saved = clone.with_name(f"{clone.name}{KEPT}")
+    if (clone / KEPT).is_dir():
+        shutil.rmtree(saved, ignore_errors=True)
+        (clone / KEPT).rename(saved)
+    shutil.rmtree(clone, ignore_errors=True)
+    clone.parent.mkdir(parents=True, exist_ok=True)
+    # Without a checkout: the user's branch is not what runs, and an experiment wants no branch
+    run("git", "clone", "--quiet", "--no-checkout", "--no-tags", str(repository), str(clone))
+    run("git", "-C", str(clone), "checkout", "--quiet", "--detach", origin.head)
+    if origin.dirty:
+        changes = run("git", "-C", str(repository), "diff", "--binary", origin.head, origin.tree)
+        run("git", "-C", str(clone), "apply", "--index", "--whitespace=nowarn", given=changes)
+    for name in ("user.name", "user.email"):
+        told = subprocess.run(["git", "-C", str(repository), "config", name], capture_output=True, text=True)
+        run("git", "-C", str(clone), "config", name, told.stdout.strip() or "grid")
+    share_cache(repository, clone, cache)
+    if saved.is_dir():
+        saved.rename(clone / KEPT)
+
+
+def share_cache(repository: Path, clone: Path, cache: Path) -> None:
+    """DVC's local settings of the clone: the user's own, and the shared cache."""
+    local = ConfigParser(interpolation=None, strict=False)
+    local.read(repository / LOCAL, encoding="utf-8")
+    if not local.has_section("cache"):
+        local.add_section("cache")
+    local["cache"]["dir"] = str(cache)
+    with (clone / LOCAL).open("w", encoding="utf-8") as stream:
+        local.write(stream)
+
+
+def end_orphans(clone: Path) -> None:
+    """Kill what works in the clone on this machine still, though what started it was killed."""
+    for process in psutil.process_iter():
+        try:
+            if Path(process.cwd()).is_relative_to(clone.resolve()):
+                process.kill()
+        except (psutil.Error, OSError):
+            continue
+
+
+def remove(clone: Path) -> None:
+    shutil.rmtree(clone, ignore_errors=True)
+    shutil.rmtree(clone.with_name(f"{clone.name}{KEPT}"), ignore_errors=True)
+
+
+def run(*command: str, folder: Path | None = None, given: bytes | None = None) -> bytes:
+    """What a command prints. Raises DataError where it fails."""
+    done = subprocess.run(command, cwd=folder, input=given, capture_output=True)
+    if done.returncode:
+        raise DataError(f"`{' '.join(command)}`: {done.stderr.decode(errors='replace').strip()}")
+    return done.stdout

@@ -1,0 +1,216 @@
+"""Ray, and nothing else knows it: nodes, a process on one of them for each job, retries where a node dies.
+
+Ray is started on this machine, in this process's life, or an address of a running one is given. A job runs as
+a process of its own beside Ray's worker, so that the node needs no more of the program than its folder.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from sapo.grid.work import Job, Outcome, code
+from sapo.runtime.errors import DataError
+
+RETRIES = 3  # of a unit whose worker or node died
+OBJECTS = 80 * 2**20  # bytes of Ray's object store: jobs hand over a few lines
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What one unit gets of a node."""
+
+    cpus: int
+    gpus: int
+
+    def __str__(self) -> str:
+        return f"{self.cpus} CPU cores" + (f" and {self.gpus} GPUs" if self.gpus else "")
+
+
+def start_process(content: str, source: str) -> str:
+    """Run on the node, alone and by value: start the work process, and end only after it."""
+    import os
+    import subprocess
+    import sys
+
+    paths = [source, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sapo.grid.work"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path)},
+    )
+    assert process.stdin and process.stdout
+    try:
+        process.stdin.write(content + "\n")
+        process.stdin.flush()
+        lines = process.stdout.read().splitlines()
+        status = process.wait()
+    finally:
+        process.stdin.close()
+    if status < 0:
+        raise InterruptedError(f"the work process was killed (signal {-status})")
+    if status or not lines:
+        raise RuntimeError((lines or ["the work process said nothing"])[-1])
+    return lines[-1]
+
+
+class Cluster:
+    """A running Ray, and the jobs that were given to it."""
+
+    def __init__(self, ray: Any, needs: Needs, source: Path) -> None:
+        self.ray, self.needs, self.source = ray, needs, source
+        self.running: dict[Any, str] = {}
+
+    def places(self) -> int:
+        """How many units can run at a time on the nodes that are alive."""
+        return sum(self.fits(node) for node in self.nodes())
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return [node for node in self.ray.nodes() if node["Alive"]]
+
+    def fits(self, node: dict[str, Any]) -> int:
+        resources = node["Resources"]
+        found = int(resources.get("CPU", 0) // self.needs.cpus)
+        return min(found, int(resources.get("GPU", 0) // self.needs.gpus)) if self.needs.gpus else found
+
+    def wait_for_place(self, seconds: float) -> None:
+        """Return when a node has what a unit needs. Raises DataError after so many seconds."""
+        end = time.monotonic() + seconds
+        while not self.places():
+            if time.monotonic() > end:
+                most = {
+                    name: max((node["Resources"].get(name, 0) for node in self.nodes()), default=0)
+                    for name in ("CPU", "GPU")
+                }
+                raise DataError(
+                    f"no node has {self.needs} (the largest: {most['CPU']:.0f} cores, {most['GPU']:.0f} GPUs); "
+                    f"waited {seconds:.0f} s: give fewer with --cpus and --gpus, or wait longer with --wait"
+                )
+            time.sleep(1)
+
+    def probe(self, folder: Path, cache: Path) -> None:
+        """Ask each node what it has. Raises DataError for one that cannot do the work, or would do another."""
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        from sapo.artifacts.versions import versions
+
+        token = f".token-{uuid4().hex}"
+        (folder / token).touch()
+        content = json.dumps({"probe": token, "folder": str(folder), "cache": str(cache)})
+        try:
+            asked = {
+                node["NodeManagerHostname"]: self.ray.remote(start_process)
+                .options(
+                    num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+                )
+                .remote(content, str(self.source))
+                for node in self.nodes()
+                if self.fits(node)
+            }
+            for name, reference in asked.items():
+                try:
+                    found = json.loads(self.ray.get(reference))
+                except Exception as error:
+                    raise DataError(f"node {name} cannot run {self.source}: {last_line(error)}") from None
+                check_node(name, found, versions(), folder)
+        finally:
+            (folder / token).unlink(missing_ok=True)
+
+    def give(self, job: Job) -> None:
+        task = self.ray.remote(start_process).options(
+            num_cpus=self.needs.cpus,
+            num_gpus=self.needs.gpus,
+            max_retries=RETRIES,
+            retry_exceptions=[InterruptedError],
+            name=job.name,
+        )
+        self.running[task.remote(json.dumps(asdict(job)), str(self.source))] = job.name
+
+    def ended(self, seconds: float) -> Iterator[tuple[str, Outcome]]:
+        """The jobs that have ended, waited for so long."""
+        if not self.running:
+            return
+        ended, _ = self.ray.wait(list(self.running), num_returns=1, timeout=seconds)
+        for reference in ended:
+            name = self.running.pop(reference)
+            try:
+                yield name, Outcome(**json.loads(self.ray.get(reference)))
+            except Exception as error:  # Ray's own, of many kinds: the worker, its node or its memory is gone
+                yield name, Outcome(error=f"{type(error).__name__}: {last_line(error)}")
+
+    def end(self) -> None:
+        """Kill all that was given out."""
+        for reference in self.running:
+            with contextlib.suppress(Exception):
+                self.ray.cancel(reference, force=True)
+        self.running.clear()
+
+
+@contextlib.contextmanager
+def cluster(address: str | None, needs: Needs, source: Path) -> Iterator[Cluster]:
+    """Ray at the address, or started here and ended with the block. Raises DataError where there is none."""
+    try:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        # With no GPU asked for a cell gets none, and is not told that this is new
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
+        import ray
+    except ImportError:
+        raise DataError("Ray is not installed: pip install -r requirements-grid.txt") from None
+    scratch = None
+    options: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
+    try:
+        if address is None:
+            scratch = tempfile.mkdtemp(prefix="sapo-grid-")
+            ray.init(_temp_dir=scratch, object_store_memory=OBJECTS, include_dashboard=dashboard(), **options)
+        else:
+            ray.init(address=address, **options)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise DataError(f"no Ray at {address or 'this machine'}: {last_line(error)}") from None
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    made = Cluster(ray, needs, source)
+    try:
+        yield made
+    finally:
+        made.end()
+        ray.shutdown()
+        if scratch:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def dashboard() -> bool:
+    """Whether what Ray's dashboard needs is installed (`ray[default]`)."""
+    from importlib.util import find_spec
+
+    return find_spec("aiohttp_cors") is not None and find_spec("colorful") is not None
+
+
+def check_node(name: str, found: dict[str, Any], ours: dict[str, str], folder: Path) -> None:
+    """Refuse (DataError) a node whose work would not be this machine's."""
+    other = [f"{library} {found['versions'].get(library)}" for library in ours]
+    mine = [f"{library} {version}" for library, version in ours.items()]
+    if differ := [
+        f"{here} here, {there} there" for here, there in zip(mine, other, strict=True) if here != there
+    ]:
+        raise DataError(f"node {name} has other versions: {'; '.join(differ)}")
+    if not found["sees"]:
+        raise DataError(f"node {name} does not see {folder}: give --folder, a folder that all nodes see")
+    if found["unwritable"]:
+        raise DataError(f"node {name} cannot write {found['unwritable']}")
+    if found["code"] != code():
+        raise DataError(f"node {name} has other code in its copy of this repository")
+
+
+def last_line(error: Exception) -> str:
+    lines: Sequence[str] = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

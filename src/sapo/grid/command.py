@@ -1,0 +1,128 @@
+"""`tools/grid.py` from its options to its exit status."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from filelock import FileLock, Timeout
+
+from sapo.grid import home, report
+from sapo.grid.axes import Cell, cells
+from sapo.grid.cached import Cache
+from sapo.grid.cluster import Needs, cluster
+from sapo.grid.driver import RESERVE, Driver, Settings, State, left_out
+from sapo.grid.estimates import Durations, Sizes
+from sapo.grid.kept import Kept
+from sapo.grid.pipeline import EXPERIMENT, STUDY, Sources, Stage, closure, stages
+from sapo.grid.plan import Plan, plan
+from sapo.grid.progress import Progress
+from sapo.runtime.errors import DataError
+
+SPREAD = ("study_losses", "study_train")  # stages of the study that run side by side
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says; see tools/grid.py."""
+
+    FROM_COMMAND_LINE: ClassVar[Sequence[str]] = (
+        *("address", "cpus", "gpus", "dry", "name", "folder", "keep", "allow_dirty", "wait"),
+    )
+    overrides: Sequence[str]
+    study: bool = False
+    address: str | None = None
+    cpus: int = 1
+    gpus: int = 0
+    dry: bool = False
+    name: str = ""
+    folder: Path = Path(".grid")
+    keep: bool = False
+    allow_dirty: bool = False
+    wait: int = 60
+
+
+def grid(options: Options) -> int:
+    """Run it, or list it; the exit status: 0 where all cells are at home.
+
+    Raises DataError, before any work, for what cannot be run.
+    """
+    if not (Path("dvc.yaml").is_file() and Path(".dvc").is_dir() and Path("conf").is_dir()):
+        raise DataError("run this in the repository's top folder, where dvc.yaml is")
+    folder = options.folder.absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(Path(".dvc/tmp/grid.lock").absolute())
+    Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with lock.acquire(timeout=0):
+            return locked(options, folder)
+    except Timeout:
+        raise DataError("another grid runs in this repository: wait for it, or stop it first") from None
+
+
+def locked(options: Options, folder: Path) -> int:
+    origin = home.origin(options.allow_dirty)
+    asked = cells(options.overrides, options.name)
+    at_home = home.at_home(asked, origin)
+    file = STUDY if options.study else EXPERIMENT
+    made = planned(asked, origin.tree, options.study)
+    cache = Cache(Kept(folder / "kept"))
+    finished = {key for stages in made.of_cell.values() for key in cache.finished(stages)}
+    durations, sizes = Durations(folder), Sizes((EXPERIMENT, file) if options.study else (EXPERIMENT,))
+    needs = Needs(options.cpus, options.gpus)
+    if options.dry:
+        places = here(needs)
+        print("\n".join(report.dry(made, at_home, finished, durations, sizes, places)))
+        return 0
+    wanted = report.wanted_units(made, at_home, finished)
+    state = State(done=set(made.units) - set(wanted))
+    if not wanted:
+        print(f"all {len(made.cells)} cells are at home")
+        return 0
+    seconds = report.expected(made, durations, finished)
+    room = max(RESERVE, *(sizes.clone(of) + sizes.cache(of) for of in made.of_cell.values()))
+    settings = Settings(
+        repository=Path.cwd(),
+        folder=folder,
+        cache=cache.folder,
+        origin=origin,
+        file=file,
+        cpus=options.cpus,
+        keep=options.keep,
+        wait=options.wait,
+        room=room,
+    )
+    cache.folder.mkdir(parents=True, exist_ok=True)
+    begun = time.monotonic()
+    with cluster(options.address, needs, Path(__file__).parents[2]) as ray:
+        ray.wait_for_place(options.wait)
+        ray.probe(folder, cache.folder)
+        with Progress(made, folder, seconds, ray.places()) as progress:
+            Driver(made, settings, durations, state).run(ray, progress.tell)
+            progress.tell(state)
+    print("\n".join(report.summary(made, state, at_home, folder, time.monotonic() - begun)))
+    return 1 if state.failed or left_out(made, state) else 0
+
+
+def planned(asked: Sequence[Cell], commit: str, study: bool) -> Plan:
+    """The plan of these cells, of the files at the commit."""
+    sources = Sources(commit)
+    files = (EXPERIMENT, STUDY) if study else (EXPERIMENT,)
+    of_cell = {cell.name: stages(cell, sources, files) for cell in asked}
+    if study:  # what the study does not need of the experiment is not run
+        of_cell = {name: needed(of) for name, of in of_cell.items()}
+    return plan(of_cell, asked, lambda stage: stage.name.partition("@")[0] in SPREAD)
+
+
+def needed(stages: dict[str, Stage]) -> dict[str, Stage]:
+    """The stages of the study and all that they need."""
+    wanted = closure((key for key, stage in stages.items() if stage.file == STUDY), stages)
+    return {key: stages[key] for key in wanted}
+
+
+def here(needs: Needs) -> int:
+    """How many units this machine can run at a time, by its cores."""
+    import psutil
+
+    return max((psutil.cpu_count() or 1) // needs.cpus, 1)

@@ -1,0 +1,162 @@
+"""The loop: give out what is ready, bring home what is finished, go on where something fails."""
+
+import shutil
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from sapo.grid import clones, home
+from sapo.grid.cluster import Cluster
+from sapo.grid.estimates import Durations
+from sapo.grid.home import Origin
+from sapo.grid.plan import Plan, Unit, priorities, ready
+from sapo.grid.work import Job, Outcome, clone_of, log_of
+from sapo.runtime.errors import DataError
+
+RESERVE = 200 * 2**20  # bytes that must be free before another unit starts, where no estimate is larger
+LOOK = 0.5  # seconds between two looks
+
+
+@dataclass
+class State:
+    """Where the grid is. Names are those of units; a cell's own unit has the cell's name."""
+
+    done: set[str] = field(default_factory=set)
+    running: dict[str, float] = field(default_factory=dict)  # since when
+    failed: dict[str, Outcome] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)  # what finished units took
+    ran: list[tuple[str, str]] = field(default_factory=list)  # unit and stage, for each that was run
+    stopped: str = ""  # why no more is given out
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What does not change while the grid runs. room: bytes that one more unit needs."""
+
+    repository: Path
+    folder: Path
+    cache: Path
+    origin: Origin
+    file: str
+    cpus: int
+    keep: bool
+    wait: float
+    room: int = RESERVE
+
+
+class Driver:
+    """Runs a plan on a cluster. `tell(state)` is called after each look."""
+
+    def __init__(self, plan: Plan, settings: Settings, durations: Durations, state: State) -> None:
+        self.plan, self.settings, self.durations, self.state = plan, settings, durations, state
+        self.longest = priorities(
+            plan.units, {name: self.expected(unit) for name, unit in plan.units.items()}
+        )
+        self.without = 0.0  # since when no node can run a unit
+
+    def expected(self, unit: Unit) -> float:
+        return sum(self.durations.of(self.plan.stages[key]) or 1.0 for key in unit.keys)
+
+    def run(self, cluster: Cluster, tell: Callable[[State], None]) -> None:
+        """Until all is finished or nothing more can be. Raises DataError where no node is left for the rest."""
+        state = self.state
+        while True:
+            self.stop_where_full()
+            taken = set(state.running) | set(state.failed)
+            waiting = [] if state.stopped else ready(self.plan.units, state.done, taken, self.longest)
+            places = cluster.places() if waiting or state.running else 0
+            self.check_nodes(places, bool(waiting or state.running))
+            for name in waiting[: max(places - len(state.running), 0)]:
+                cluster.give(self.job(self.plan.units[name]))
+                state.running[name] = time.monotonic()
+            tell(state)
+            if not state.running and not waiting:
+                return
+            if not state.running:
+                time.sleep(LOOK)
+            for name, outcome in cluster.ended(LOOK):
+                self.ended(self.plan.units[name], outcome)
+
+    def check_nodes(self, places: int, wanted: bool) -> None:
+        if places or not wanted:
+            self.without = 0.0
+            return
+        self.without = self.without or time.monotonic()
+        if time.monotonic() - self.without > self.settings.wait:
+            raise DataError(
+                f"no node that could go on is left (waited {self.settings.wait:.0f} s): "
+                "finished cells are at home; the same command goes on"
+            )
+
+    def stop_where_full(self) -> None:
+        """A full disk stops new units, not finished ones."""
+        for place in (self.settings.folder, self.settings.cache):
+            free = shutil.disk_usage(place).free
+            if free < self.settings.room and not self.state.stopped:
+                self.state.stopped = (
+                    f"{place}: {free / 1e9:.1f} GB free, one more cell needs {self.settings.room / 1e9:.1f} GB: "
+                    "free space, and give the same command again"
+                )
+
+    def job(self, unit: Unit) -> Job:
+        own = self.settings
+        stages = self.plan.of_cell[unit.cell.name]
+        return Job(
+            name=unit.name,
+            repository=str(own.repository),
+            folder=str(own.folder),
+            cache=str(own.cache),
+            head=own.origin.head,
+            tree=own.origin.tree,
+            final=unit.final,
+            overrides=unit.cell.overrides,
+            params=unit.cell.text,
+            file=own.file,
+            cpus=own.cpus,
+            stages=[asdict(stages[key]) for key in self.plan.whole(unit)],
+            keys=unit.keys,
+        )
+
+    def ended(self, unit: Unit, outcome: Outcome) -> None:
+        state, own = self.state, self.settings
+        state.seconds[unit.name] = time.monotonic() - state.running.pop(unit.name)
+        by_name = {stage.name: stage for stage in self.plan.of_cell[unit.cell.name].values()}
+        for name, seconds in outcome.seconds.items():
+            state.ran.append((unit.name, name))
+            if not outcome.error and name in by_name:
+                self.durations.add(by_name[name], seconds)
+        clone = clone_of(own.folder, unit.name)
+        if not outcome.error and unit.final:
+            try:
+                home.bring(clone, own.origin.head, unit.name)
+            except DataError as error:
+                outcome.error = str(error)
+        if outcome.error:
+            state.failed[unit.name] = outcome
+            if any("No space left" in line for line in [outcome.error, *outcome.tail]):
+                state.stopped = state.stopped or f"{unit.name}: {outcome.error}"
+            return
+        state.done.add(unit.name)
+        self.durations.write()
+        if not own.keep:
+            clones.remove(clone)
+            if unit.final:
+                log_of(own.folder, unit.name).with_suffix(".lock").unlink(missing_ok=True)
+
+
+def left_out(plan: Plan, state: State) -> dict[str, str]:
+    """The cells that did not run, each with the failed unit that it waits for (empty: stopped before)."""
+    found = {}
+    for name in plan.cells:
+        if name in state.done | set(state.failed):
+            continue
+        found[name] = next((other for other in above(plan, name) if other in state.failed), "")
+    return found
+
+
+def above(plan: Plan, name: str) -> Iterable[str]:
+    """All units that this one waits for."""
+    for need in plan.units[name].needs:
+        yield need
+        yield from above(plan, need)

@@ -1,0 +1,100 @@
+"""The user's repository: what runs is a commit, and finished cells come back to it as DVC experiments."""
+
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sapo.grid.axes import Cell
+from sapo.grid.pipeline import git
+from sapo.runtime.errors import DataError
+from sapo.runtime.files import parse_yaml
+
+DECIDES = ("src", "conf", "dvc.yaml", "study/dvc.yaml", "requirements.txt")
+# What a run itself changes, and no cell depends on
+WRITTEN = ("params.yaml", "dvc.lock", "study/dvc.lock", "metrics", "plots", "study/report.md", "results")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """head: the commit that experiments belong to. tree: the same with the user's uncommitted changes."""
+
+    head: str
+    tree: str
+
+    @property
+    def dirty(self) -> bool:
+        return self.head != self.tree
+
+
+def origin(allow_dirty: bool) -> Origin:
+    """What is to run. Raises DataError that names uncommitted changes, unless they are allowed."""
+    try:
+        head = git("rev-parse", "HEAD")
+    except DataError:
+        raise DataError("no commit to run: this is no Git repository, or one without a commit") from None
+    listed = git("status", "--porcelain", "-z", "--untracked-files=all").split("\0")
+    entries = [(entry[:2], entry[3:]) for entry in listed if entry[2:3] == " "]
+    new = [
+        name for code, name in entries if code == "??" and name.startswith(tuple(f"{d}/" for d in DECIDES))
+    ]
+    if new:
+        raise DataError(f"Git does not know {shown(new)}: a clone would lack them; `git add` and commit them")
+    changed = [name for code, name in entries if code != "??" and not written(name)]
+    if not changed:
+        return Origin(head, head)
+    if not allow_dirty:
+        raise DataError(f"uncommitted changes in {shown(changed)}: commit them, or give --allow-dirty")
+    return Origin(head, git("stash", "create") or head)
+
+
+def written(name: str) -> bool:
+    return any(name == own or name.startswith(f"{own}/") for own in WRITTEN)
+
+
+def shown(names: Sequence[str], most: int = 5) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def ref_of(head: str, name: str) -> str:
+    """Where DVC keeps an experiment of this name that belongs to this commit."""
+    return f"refs/exps/{head[:2]}/{head[2:]}/{name}"
+
+
+def at_home(cells: Sequence[Cell], origin: Origin) -> set[str]:
+    """The names of the cells whose experiments are there, of these settings and this code.
+
+    Raises DataError for an experiment that has a cell's name, and is of something else.
+    """
+    prefix = ref_of(origin.head, "")
+    there = set(git("for-each-ref", "--format=%(refname)", prefix).split())
+    found = {cell.name for cell in cells if f"{prefix}{cell.name}" in there}
+    for cell in cells:
+        if cell.name in found and (why := differs(cell, origin)):
+            raise DataError(
+                f"there is an experiment {cell.name} of other {why}: give --name for other names, "
+                f"or `dvc exp remove {cell.name}`"
+            )
+    return found
+
+
+def differs(cell: Cell, origin: Origin) -> str:
+    """ "settings" or "code" where the experiment of the cell's name is of others; else empty."""
+    ref = ref_of(origin.head, cell.name)
+    settings: Any = parse_yaml(git("show", f"{ref}:params.yaml"), f"{cell.name}: params.yaml")
+    if settings != cell.settings:
+        return "settings"
+    same = subprocess.run(["git", "diff", "--quiet", ref, origin.tree, "--", *existing(DECIDES)])
+    return "code" if same.returncode else ""
+
+
+def existing(names: Sequence[str]) -> list[str]:
+    return [name for name in names if Path(name).exists()]
+
+
+def bring(clone: Path, head: str, name: str) -> None:
+    """Fetch the experiment that a clone has finished; its files are in the shared cache already."""
+    ref = ref_of(head, name)
+    git("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", str(clone), f"+{ref}:{ref}")

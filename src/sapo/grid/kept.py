@@ -1,0 +1,103 @@
+"""Outputs that DVC's run-cache does not bring back, kept once for all cells, with what dvc.lock says of them.
+
+Rows of data sets and the base model are in no cache (`cache: false`), so that DVC would make them anew in each
+clone. Each is kept in a folder named by its stage's key, and linked into the clones that need it: a stage
+replaces its outputs, and never writes into them.
+"""
+
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from sapo.grid.pipeline import Stage
+from sapo.runtime.files import parse_yaml, read_json
+from sapo.runtime.outputs import output_folder, write_json
+
+LOCKED, OUTPUTS = "locked.json", "outputs"
+
+
+class Kept:
+    """The folder with all of them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def entry(self, stage: Stage) -> dict[str, Any] | None:
+        """What dvc.lock says of the stage, where its outputs are kept."""
+        path = self.folder / stage.key / LOCKED
+        return read_json(path) if path.is_file() else None
+
+    def output(self, stage: Stage, path: str) -> Path:
+        return self.folder / stage.key / OUTPUTS / path
+
+    def put(self, clone: Path, stages: Iterable[Stage]) -> None:
+        """Keep the outputs of these stages, which a clone has finished."""
+        for stage in stages:
+            entry = locked(clone, stage)
+            if stage.restored or entry is None or self.entry(stage) is not None:
+                continue
+            with output_folder(self.folder / stage.key) as folder:
+                for path in stage.outs:
+                    link(clone / path, folder / OUTPUTS / path)
+                write_json(folder / LOCKED, entry)
+
+    def place(self, clone: Path, stages: Iterable[Stage]) -> list[str]:
+        """Put the kept outputs of these stages, and what dvc.lock says of them, into a clone; their names."""
+        found = [(stage, entry) for stage in stages if (entry := self.entry(stage))]
+        for stage, _ in found:
+            for path in stage.outs:
+                remove(clone / path)
+                link(self.output(stage, path), clone / path)
+        for file in {stage.file for stage, _ in found}:
+            lock = lock_of(clone, file)
+            content = read_lock(lock)
+            content["stages"] |= {stage.name: entry for stage, entry in found if stage.file == file}
+            write_lock(lock, content)
+        return [stage.name for stage, _ in found]
+
+
+def lock_of(clone: Path, file: str) -> Path:
+    return (clone / file).with_suffix(".lock")
+
+
+def locked(clone: Path, stage: Stage) -> dict[str, Any] | None:
+    """What the clone's dvc.lock says of the stage."""
+    entry: dict[str, Any] | None = read_lock(lock_of(clone, stage.file))["stages"].get(stage.name)
+    return entry
+
+
+def read_lock(path: Path) -> dict[str, Any]:
+    content = parse_yaml(path.read_text(encoding="utf-8"), str(path)) if path.is_file() else None
+    return {"schema": "2.0", "stages": {}} | (content or {})
+
+
+def write_lock(path: Path, content: dict[str, Any]) -> None:
+    from dvc.utils.serialize import dump_yaml
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    dump_yaml(str(path), content)
+
+
+def link(source: Path, target: Path) -> None:
+    """The file or folder under another name too; a copy on another file system."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, target, copy_function=link_file, dirs_exist_ok=True)
+    else:
+        link_file(str(source), str(target))
+
+
+def link_file(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,200 @@
+"""The stages of a cell: dvc.yaml resolved for its settings, each with a key that says what decides its result.
+
+Two cells whose stages have the same key need the stage run once. The key is known before anything runs: it
+holds the command, the sources, the settings that the stage lists, and the keys of the stages that make the
+rest of its dependencies.
+"""
+
+import os
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+from types import SimpleNamespace
+from typing import Any
+
+from sapo.grid.axes import Cell
+from sapo.runtime.errors import DataError
+from sapo.runtime.files import parse_yaml, sha256_json
+
+EXPERIMENT, STUDY = "dvc.yaml", "study/dvc.yaml"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage for the settings of a cell. Paths are relative to the repository's top folder.
+
+    target: what `dvc repro` calls it. deps: each with the key of its maker, None for a source. params: value
+    by name. outs: whether DVC's cache keeps it, by path. restored: whether the run-cache knows the stage: not
+    where an output that is no metric or plot is kept out of the cache.
+    """
+
+    key: str
+    target: str
+    file: str
+    cmd: str
+    deps: tuple[tuple[str, str | None], ...]
+    params: Mapping[str, Any]
+    outs: Mapping[str, bool]
+    restored: bool
+
+    @property
+    def name(self) -> str:
+        return self.target.rpartition(":")[2]
+
+    @property
+    def needs(self) -> list[str]:
+        """The keys of the stages that make its dependencies."""
+        return list(dict.fromkeys(key for _, key in self.deps if key))
+
+
+class Sources:
+    """What the files of the repository are at a commit, and what others outside Git look like."""
+
+    def __init__(self, commit: str) -> None:
+        listed = git("ls-tree", "-r", "-z", commit)
+        entries = (entry.partition("\t") for entry in listed.split("\0") if entry)
+        self.blobs = {path: about.split()[2] for about, _, path in entries}
+        self.known: dict[str, str] = {}
+
+    def id(self, path: str) -> str:
+        """The same for the same content. Raises DataError where there is no such file or folder."""
+        if path not in self.known:
+            self.known[path] = self._id(path)
+        return self.known[path]
+
+    def _id(self, path: str) -> str:
+        if path in self.blobs:
+            return self.blobs[path]
+        if inside := {name: blob for name, blob in self.blobs.items() if name.startswith(f"{path}/")}:
+            return sha256_json(inside)
+        place = Path(path)
+        if not place.exists():
+            raise DataError(f"{path} is missing: the settings name it")
+        files = [place] if place.is_file() else sorted(file for file in place.rglob("*") if file.is_file())
+        return sha256_json([[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files])
+
+
+def stages(cell: Cell, sources: Sources, files: Sequence[str] = (EXPERIMENT,)) -> dict[str, Stage]:
+    """The cell's stages by key, each after those that it needs."""
+    drafts = [draft for file in files for draft in resolved(cell.text, file)]
+    made: dict[str, Stage] = {}
+    by_target: dict[str, Stage] = {}
+    makers = [(out, draft["target"]) for draft in drafts for out in draft["outs"]]
+    of = {draft["target"]: draft for draft in drafts}
+
+    def build(target: str, above: tuple[str, ...] = ()) -> Stage:
+        if target in by_target:
+            return by_target[target]
+        if target in above:
+            raise DataError(f"dvc.yaml: stage {target} needs itself, by way of {', '.join(above)}")
+        draft = of[target]
+        deps: list[tuple[str, str | None]] = []
+        for path in draft["deps"]:
+            by = [maker for out, maker in makers if overlap(out, path) and maker != target]
+            deps += [(path, build(maker, (*above, target)).key) for maker in dict.fromkeys(by)] or [
+                (path, None)
+            ]
+        params = {name: value_of(cell.settings, name) for name in draft["params"]}
+        key = sha256_json(
+            [
+                draft["cmd"],
+                [[path, maker or sources.id(path)] for path, maker in sorted(deps, key=str)],
+                params,
+                sorted(draft["outs"]),
+            ]
+        )
+        stage = Stage(
+            key, target, draft["file"], draft["cmd"], tuple(deps), params, draft["outs"], draft["restored"]
+        )
+        by_target[target] = made[key] = stage
+        return stage
+
+    for draft in drafts:
+        build(draft["target"])
+    return made
+
+
+def overlap(one: str, other: str) -> bool:
+    """Whether two paths are the same, or one lies in the other."""
+    return one == other or one.startswith(f"{other}/") or other.startswith(f"{one}/")
+
+
+def value_of(settings: Mapping[str, Any], name: str) -> Any:
+    """The setting of this dotted name. Raises DataError where there is none."""
+    value: Any = settings
+    for part in name.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            raise DataError(f"dvc.yaml: a stage depends on the setting {name}, which params.yaml lacks")
+        value = value[part]
+    return value
+
+
+def resolved(params: str, file: str) -> list[dict[str, Any]]:
+    """The stages that this dvc.yaml has for a params.yaml of this text."""
+    from dvc.exceptions import DvcException
+    from dvc.fs import LocalFileSystem
+    from dvc.parsing import DataResolver
+
+    definition = definition_of(file)
+    with TemporaryDirectory() as name:
+        folder = Path(name, "repository")
+        (folder / file).parent.mkdir(parents=True)
+        (folder / "params.yaml").write_text(params, encoding="utf-8")
+        repository: Any = SimpleNamespace(fs=LocalFileSystem(), config={})
+        try:
+            found = DataResolver(repository, str((folder / file).parent), definition).resolve()["stages"]
+        except DvcException as error:
+            raise DataError(f"{file}: {error}") from None
+    prefix = "" if file == EXPERIMENT else f"{file}:"
+    return [draft(f"{prefix}{name}", file, content) for name, content in found.items()]
+
+
+@cache
+def definition_of(file: str) -> Any:
+    return parse_yaml(Path(file).read_text(encoding="utf-8"), file)
+
+
+def draft(target: str, file: str, content: Mapping[str, Any]) -> dict[str, Any]:
+    """What DVC resolved, with paths from the top folder."""
+    folder = os.path.normpath(PurePosixPath(file).parent / content.get("wdir", "."))
+
+    def paths(name: str) -> dict[str, dict[str, Any]]:
+        entries = (entry if isinstance(entry, dict) else {entry: {}} for entry in content.get(name) or [])
+        return {
+            os.path.normpath(os.path.join(folder, path)): options or {}
+            for entry in entries
+            for path, options in entry.items()
+        }
+
+    outs = {name: paths(name) for name in ("outs", "metrics", "plots")}
+    return {
+        "target": target,
+        "file": file,
+        "cmd": content["cmd"],
+        "deps": list(paths("deps")),
+        "params": list(content.get("params") or []),
+        "outs": {path: of.get("cache", True) for found in outs.values() for path, of in found.items()},
+        "restored": all(of.get("cache", True) for of in outs["outs"].values()),
+    }
+
+
+def closure(keys: Iterable[str], stages: Mapping[str, Stage]) -> list[str]:
+    """These stages and all that they need, in the order of `stages`."""
+    wanted, waiting = set[str](), list(keys)
+    while waiting:
+        key = waiting.pop()
+        if key not in wanted:
+            wanted.add(key)
+            waiting += stages[key].needs
+    return [key for key in stages if key in wanted]
+
+
+def git(*arguments: str) -> str:
+    """What Git prints. Raises DataError where it fails."""
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True)
+    if done.returncode:
+        raise DataError(f"git {' '.join(arguments)}: {done.stderr.strip()}")
+    return done.stdout.rstrip("\n")

@@ -1,0 +1,108 @@
+"""What a person sees while the grid runs: a live table in a terminal, elsewhere a line for each event."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from sapo.grid.driver import State
+from sapo.grid.plan import Plan
+from sapo.grid.simulate import simulate
+from sapo.grid.work import STARTED, log_of
+
+END = 64 << 10  # bytes at the end of a log in which the stage under way is looked for
+
+
+class Progress:
+    """`tell` is called after each look of the driver. seconds: what each unit is expected to take."""
+
+    def __init__(self, plan: Plan, folder: Path, seconds: dict[str, float], places: int) -> None:
+        self.plan, self.folder, self.seconds, self.places = plan, folder, seconds, max(places, 1)
+        self.begun = time.time()
+        self.told: dict[str, str] = {}  # unit -> the stage or the end that a line told last
+        self.live: Any = None
+
+    def __enter__(self) -> "Progress":
+        if sys.stdout.isatty():
+            from rich.live import Live
+
+            self.live = Live(refresh_per_second=2).__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.live:
+            self.live.__exit__(*error)
+
+    def tell(self, state: State) -> None:
+        if self.live:
+            self.live.update(self.table(state))
+            return
+        for name in state.running:
+            self.line(name, self.stage(name) or "starts")
+        for name in [name for name in self.told if name not in state.running]:
+            end = "failed" if name in state.failed else f"finished in {state.seconds.get(name, 0):.0f} s"
+            self.line(name, f"{end}; {self.count(state)}")
+            del self.told[name]
+
+    def line(self, name: str, what: str) -> None:
+        if self.told.get(name) != what:
+            self.told[name] = what
+            print(f"{name}: {what}", flush=True)
+
+    def count(self, state: State) -> str:
+        done = len(state.done & self.plan.cells.keys())
+        failed = len(state.failed)
+        more = f", {failed} failed" if failed else ""
+        return f"{done} of {len(self.plan.cells)} cells{more}, about {shown(self.to_go(state))} to go"
+
+    def to_go(self, state: State) -> float:
+        """Seconds, from what units of the plan are expected to take; those that run, less what they have had."""
+        left = {
+            name: unit for name, unit in self.plan.units.items() if name not in state.done | set(state.failed)
+        }
+        now = time.monotonic()
+        seconds = {
+            name: max(self.seconds[name] - (now - state.running[name] if name in state.running else 0), 1.0)
+            for name in left
+        }
+        return simulate(left, seconds, self.places).seconds
+
+    def stage(self, name: str) -> str:
+        """The stage that the unit is at, by the end of its log; empty before the first."""
+        path = log_of(self.folder, name)
+        try:
+            if path.stat().st_mtime < self.begun - 1:
+                return ""
+            with path.open("rb") as log:
+                log.seek(max(path.stat().st_size - END, 0))
+                text = log.read().decode("utf-8", errors="replace").rpartition("\n--- ")[2]
+        except OSError:
+            return ""
+        found = STARTED.findall(text)
+        return found[-1] if found else ""
+
+    def table(self, state: State) -> Any:
+        from rich.table import Table
+
+        table = Table(title=self.count(state), title_justify="left", box=None, pad_edge=False)
+        for title in ("running", "stage", "since"):
+            table.add_column(title)
+        now = time.monotonic()
+        for name, since in state.running.items():
+            table.add_row(name, self.stage(name) or "starts", shown(now - since))
+        for name, outcome in state.failed.items():
+            table.add_row(name, f"failed: {outcome.error}", "")
+        return table
+
+
+def shown(seconds: float) -> str:
+    """As people say it: 40 s, 12 min, 3 h 20 min, 2 d 4 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes:02} min"
+    return f"{hours // 24} d {hours % 24} h"

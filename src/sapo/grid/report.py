@@ -1,0 +1,113 @@
+"""What `--dry` lists before, and the summary tells after a grid."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from sapo.grid.driver import State, left_out
+from sapo.grid.estimates import START, Durations, Sizes
+from sapo.grid.plan import Plan
+from sapo.grid.progress import shown
+from sapo.grid.simulate import simulate
+from sapo.grid.work import log_of
+
+
+def expected(plan: Plan, durations: Durations, finished: set[str]) -> dict[str, float]:
+    """Seconds of each unit: a clone and a DVC, and the stages that have to run."""
+    return {
+        name: START + sum(durations.of(plan.stages[key]) or 0.0 for key in unit.keys if key not in finished)
+        for name, unit in plan.units.items()
+    }
+
+
+def dry(
+    plan: Plan, home: set[str], finished: set[str], durations: Durations, sizes: Sizes, places: int
+) -> list[str]:
+    """Cells and stages, those that are in the cache apart, and estimates of time and disk."""
+    lines = []
+    width = max(map(len, plan.units), default=0)
+    for name, unit in plan.units.items():
+        to_run = [plan.stages[key].name for key in unit.keys if key not in finished]
+        in_cache = [plan.stages[key].name for key in unit.keys if key in finished]
+        if name in home:
+            lines.append(f"{name:{width}}  is at home")
+            continue
+        parts = [f"run {listed(to_run)}"] if to_run else []
+        parts += [f"in the cache {listed(in_cache)}"] if in_cache else []
+        parts += [f"after {', '.join(unit.needs)}"] if unit.needs and not unit.final else []
+        lines.append(f"{name:{width}}  {'; '.join(parts) or 'all of it is shared'}")
+    wanted = wanted_units(plan, home, finished)
+    keys = [key for name in wanted for key in plan.units[name].keys]
+    run = [key for key in keys if key not in finished]
+    cells = len(plan.cells)
+    lines.append(
+        f"{cells} cells, {len(home)} at home; {len(run)} stages to run, {len(keys) - len(run)} in the cache; "
+        f"cells alone would be {sum(len(of) for of in plan.of_cell.values())} stages"
+    )
+    unknown = sorted(
+        {plan.stages[key].name.partition("@")[0] for key in run if durations.of(plan.stages[key]) is None}
+    )
+    seconds = expected(plan, durations, finished)
+    schedule = simulate(
+        {name: plan.units[name] for name in wanted}, {name: seconds[name] for name in wanted}, places
+    )
+    told = f"about {shown(schedule.seconds)}, {places} at a time (idle: {schedule.idle:.0%} of it)"
+    if unknown:
+        told += f"; never measured here, and not counted: {', '.join(unknown)}"
+    lines.append(told)
+    clone = max((sizes.clone(plan.of_cell[name]) for name in plan.cells), default=0)
+    new = sizes.cache({key: plan.stages[key] for key in run})
+    lines.append(
+        f"disk, by the sizes in dvc.lock: about {new / 1e9:.2f} GB more in the cache, "
+        f"{min(places, len(wanted)) * clone / 1e9:.2f} GB in clones while they run"
+    )
+    return lines
+
+
+def wanted_units(plan: Plan, home: set[str], finished: set[str]) -> list[str]:
+    """The units that have to run: cells that are not at home, and what these need and no cache has."""
+    wanted = set[str]()
+    waiting = [name for name in plan.cells if name not in home]
+    while waiting:
+        name = waiting.pop()
+        unit = plan.units[name]
+        if name in wanted or (not unit.final and finished.issuperset(unit.keys)):
+            continue
+        wanted.add(name)
+        waiting += unit.needs
+    return [name for name in plan.units if name in wanted]
+
+
+def listed(names: Iterable[str]) -> str:
+    """train@a, train@b as train@a,b, so that a line holds many."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        kind, _, item = name.partition("@")
+        groups.setdefault(kind, []).append(item)
+    return " ".join(f"{kind}@{','.join(items)}" if any(items) else kind for kind, items in groups.items())
+
+
+def summary(plan: Plan, state: State, home: set[str], folder: Path, seconds: float) -> list[str]:
+    """What is finished, what failed and why, and how often stages ran."""
+    finished = state.done & plan.cells.keys() - home
+    failed = {name: outcome for name, outcome in state.failed.items()}
+    lines = []
+    for name, outcome in failed.items():
+        lines.append(f"{name} failed: {outcome.error}")
+        lines += [f"    {line}" for line in outcome.tail]
+        lines.append(f"    the whole log: {log_of(folder, name)}")
+    for name, cause in left_out(plan, state).items():
+        lines.append(f"{name} did not run" + (f": it waits for {cause}" if cause else ""))
+    if state.stopped:
+        lines.append(f"stopped: {state.stopped}")
+    missing = len(plan.cells) - len(finished) - len(home)
+    counted = Counter(name for _, name in state.ran)
+    lines.append(
+        f"{len(finished)} cells finished in {shown(seconds)}, {len(home)} were at home, {missing} are missing; "
+        f"{sum(counted.values())} stages ran"
+    )
+    return lines
+
+
+def by_stage(ran: Iterable[tuple[str, str]]) -> Mapping[str, int]:
+    return Counter(name for _, name in ran)
