@@ -1,16 +1,18 @@
-"""Methods x models x sequences x seeds on Ray: each cell a DVC experiment, side by side, on one machine or many.
+"""Methods x models x sequences x seeds on Ray: each cell a DVC experiment, on one machine or many.
 
-usage: python tools/grid.py [study] -S method=lora_inc,lora_inc_sapo -S seed=1,2,3 [--gpus 1] [--cpus 2] [--dry]
-           [--address HOST:PORT] [--name PREFIX] [--folder FOLDER] [--keep] [--allow-dirty] [--wait SECONDS]
+usage: python tools/grid.py [study] -S method=lora_inc,lora_inc_sapo -S seed=1,2,3 [--gpus 1] [--cpus 2]
+           [--dry] [--address HOST:PORT] [--name PREFIX] [--folder FOLDER] [--keep] [--allow-dirty]
+           [--wait SECONDS]
 
-The options -S are those of `dvc exp run --queue`. Finished cells are experiments (`dvc exp show`, `dvc exp apply`,
-tools/compare.py). Stopped or killed, the same command goes on. See docs/grid.md.
+The options -S are those of `dvc exp run --queue`. Finished cells are experiments (`dvc exp show`,
+`dvc exp apply`, tools/compare.py). Stopped or killed, the same command goes on. See docs/grid.md.
 """
 
 import argparse
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
@@ -71,8 +73,8 @@ def interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def at_least(least: int):  # type: ignore[no-untyped-def]
-    """A number of the command line."""
+def at_least(least: int) -> Callable[[str], int]:
+    """What reads a number of the command line, and refuses a smaller one."""
 
     def number(text: str) -> int:
         if int(text) < least:

@@ -1,8 +1,8 @@
 """Which stages need not run, because their results are in DVC's cache or kept by the grid.
 
-DVC tells this of the stages of its workspace alone. Here it is told of any settings: stage by stage, the hash of
-each dependency is that of the source, or of what an earlier stage's entry in the run-cache gives; both together
-name the entry of the stage itself (`dvc.stage.cache` of DVC 3).
+DVC tells this of the stages of its workspace alone. Here it is told of any settings: stage by stage, the hash
+of each dependency is that of the source, or of what an earlier stage's entry in the run-cache gives; both
+together name the entry of the stage itself (`dvc.stage.cache` of DVC 3).
 """
 
 from collections.abc import Mapping

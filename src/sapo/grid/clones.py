@@ -17,7 +17,7 @@ KEPT = ".checkpoints"  # of the clone before: a training goes on from there
 def make(repository: Path, clone: Path, origin: Origin, cache: Path) -> None:
     """Clone the commit, with the user's changes if there are any, and let DVC use the shared cache.
 
-    What an earlier attempt left is removed: finished stages come back from the cache, and `.checkpoints` stays.
+    What an earlier attempt left goes: finished stages come back from the cache, and `.checkpoints` stays.
     """
     end_orphans(clone)
     saved = clone.with_name(f"{clone.name}{KEPT}")

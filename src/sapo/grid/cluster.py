@@ -50,7 +50,8 @@ def start_process(content: str, source: str) -> str:
         text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in paths if path)},
     )
-    assert process.stdin and process.stdout
+    assert process.stdin
+    assert process.stdout
     try:
         process.stdin.write(content + "\n")
         process.stdin.flush()
@@ -94,13 +95,13 @@ class Cluster:
                     for name in ("CPU", "GPU")
                 }
                 raise DataError(
-                    f"no node has {self.needs} (the largest: {most['CPU']:.0f} cores, {most['GPU']:.0f} GPUs); "
+                    f"no node has {self.needs} (the most: {most['CPU']:.0f} cores, {most['GPU']:.0f} GPUs); "
                     f"waited {seconds:.0f} s: give fewer with --cpus and --gpus, or wait longer with --wait"
                 )
             time.sleep(1)
 
     def probe(self, folder: Path, cache: Path) -> None:
-        """Ask each node what it has. Raises DataError for one that cannot do the work, or would do another."""
+        """Ask each node what it has. Raises DataError for one whose work would fail, or not be ours."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         from sapo.artifacts.versions import versions

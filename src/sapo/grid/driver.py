@@ -59,7 +59,7 @@ class Driver:
         return sum(self.durations.of(self.plan.stages[key]) or 1.0 for key in unit.keys)
 
     def run(self, cluster: Cluster, tell: Callable[[State], None]) -> None:
-        """Until all is finished or nothing more can be. Raises DataError where no node is left for the rest."""
+        """Until all is finished or nothing more can be. Raises DataError where no node is left."""
         state = self.state
         while True:
             self.stop_where_full()
@@ -95,8 +95,8 @@ class Driver:
             free = shutil.disk_usage(place).free
             if free < self.settings.room and not self.state.stopped:
                 self.state.stopped = (
-                    f"{place}: {free / 1e9:.1f} GB free, one more cell needs {self.settings.room / 1e9:.1f} GB: "
-                    "free space, and give the same command again"
+                    f"{place}: {free / 1e9:.1f} GB free, one more cell needs "
+                    f"{self.settings.room / 1e9:.1f} GB: free space, and give the same command again"
                 )
 
     def job(self, unit: Unit) -> Job:

@@ -1,8 +1,8 @@
 """Outputs that DVC's run-cache does not bring back, kept once for all cells, with what dvc.lock says of them.
 
-Rows of data sets and the base model are in no cache (`cache: false`), so that DVC would make them anew in each
-clone. Each is kept in a folder named by its stage's key, and linked into the clones that need it: a stage
-replaces its outputs, and never writes into them.
+Rows of data sets and the base model are in no cache (`cache: false`): DVC would make them anew in each clone.
+Each is kept in a folder named by its stage's key, and linked into the clones that need it: a stage replaces
+its outputs, and never writes into them.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""The stages of a cell: dvc.yaml resolved for its settings, each with a key that says what decides its result.
+"""The stages of a cell: dvc.yaml resolved for its settings, each with a key of what decides its result.
 
 Two cells whose stages have the same key need the stage run once. The key is known before anything runs: it
 holds the command, the sources, the settings that the stage lists, and the keys of the stages that make the

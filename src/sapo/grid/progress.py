@@ -56,7 +56,7 @@ class Progress:
         return f"{done} of {len(self.plan.cells)} cells{more}, about {shown(self.to_go(state))} to go"
 
     def to_go(self, state: State) -> float:
-        """Seconds, from what units of the plan are expected to take; those that run, less what they have had."""
+        """Seconds, by what units are expected to take; those that run, less what they have had."""
         left = {
             name: unit for name, unit in self.plan.units.items() if name not in state.done | set(state.failed)
         }

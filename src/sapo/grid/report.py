@@ -1,7 +1,7 @@
 """What `--dry` lists before, and the summary tells after a grid."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 from sapo.grid.driver import State, left_out
@@ -90,9 +90,8 @@ def listed(names: Iterable[str]) -> str:
 def summary(plan: Plan, state: State, home: set[str], folder: Path, seconds: float) -> list[str]:
     """What is finished, what failed and why, and how often stages ran."""
     finished = state.done & plan.cells.keys() - home
-    failed = {name: outcome for name, outcome in state.failed.items()}
     lines = []
-    for name, outcome in failed.items():
+    for name, outcome in state.failed.items():
         lines.append(f"{name} failed: {outcome.error}")
         lines += [f"    {line}" for line in outcome.tail]
         lines.append(f"    the whole log: {log_of(folder, name)}")
@@ -103,11 +102,7 @@ def summary(plan: Plan, state: State, home: set[str], folder: Path, seconds: flo
     missing = len(plan.cells) - len(finished) - len(home)
     counted = Counter(name for _, name in state.ran)
     lines.append(
-        f"{len(finished)} cells finished in {shown(seconds)}, {len(home)} were at home, {missing} are missing; "
-        f"{sum(counted.values())} stages ran"
+        f"{len(finished)} cells finished in {shown(seconds)}, {len(home)} were at home, "
+        f"{missing} are missing; {sum(counted.values())} stages ran"
     )
     return lines
-
-
-def by_stage(ran: Iterable[tuple[str, str]]) -> Mapping[str, int]:
-    return Counter(name for _, name in ran)

@@ -1,4 +1,4 @@
-"""How long the units of a plan take on so many places, without running them. A need that is not among them is done."""
+"""How long the units of a plan take on so many places, without running them."""
 
 import heapq
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from sapo.grid.plan import Unit, priorities
 
 @dataclass(frozen=True)
 class Schedule:
-    """seconds: from the first start to the last end. busy: of all places together. idle: the share between."""
+    """seconds: from the first start to the last end. busy: the sum over places. idle: the share unused."""
 
     seconds: float
     busy: float
@@ -21,7 +21,10 @@ class Schedule:
 
 
 def simulate(units: Mapping[str, Unit], seconds: Mapping[str, float], places: int) -> Schedule:
-    """Run the units as the driver does: whenever a place is free, the ready one with the longest way to go."""
+    """Run the units as the driver does: on a free place, the ready one with the longest way to go.
+
+    A need that is not among the units is done.
+    """
     longest = priorities(units, seconds)
     waits = {name: sum(need in units for need in unit.needs) for name, unit in units.items()}
     followers: dict[str, list[str]] = {name: [] for name in units}
@@ -43,4 +46,4 @@ def simulate(units: Mapping[str, Unit], seconds: Mapping[str, float], places: in
             waits[name] -= 1
             if not waits[name]:
                 heapq.heappush(waiting, (-longest[name], order[name], name))
-    return Schedule(now, sum(seconds.values()), places)
+    return Schedule(now, sum(seconds[name] for name in units), places)

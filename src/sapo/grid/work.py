@@ -1,7 +1,7 @@
 """One unit of work on the node that it was given to: `python -m sapo.grid.work`, a job on its standard input.
 
-The input stays open as long as the one who gave the job lives. When it closes before the job is done, all that
-was started here is killed, so that nothing works on beside the next attempt.
+The input stays open as long as the one who gave the job lives. When it closes before the job is done, all
+that was started here is killed, so that nothing works on beside the next attempt.
 """
 
 import json
@@ -72,7 +72,7 @@ class Job:
 
 @dataclass
 class Outcome:
-    """How it went. seconds: of each stage that ran, by name. error: one line, with the log's last ones in tail."""
+    """How it went. seconds: of each stage that ran, by name. error: one line; tail: the log's last ones."""
 
     seconds: dict[str, float] = field(default_factory=dict)
     whole: float = 0.0
@@ -139,7 +139,7 @@ def run(job: Job, outcome: Outcome) -> None:
 def follow(
     command: list[str], clone: Path, variables: Mapping[str, str], path: Path
 ) -> tuple[int, list[str], dict[str, float]]:
-    """Run DVC in the clone, what it prints added to the log: exit status, lines, seconds of each stage run."""
+    """Run DVC in the clone and log what it prints: exit status, lines, seconds of each stage that ran."""
     lines, begun = list[str](), dict[str, float]()
     with path.open("a", encoding="utf-8") as log:
         print(

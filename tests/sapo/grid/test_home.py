@@ -1,0 +1,136 @@
+"""What runs is a commit; what is finished is known by its name, its settings and its code."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from sapo.grid.axes import Cell
+from sapo.grid.clones import KEPT, LOCAL, make, remove
+from sapo.grid.home import at_home, bring, origin, ref_of
+from sapo.grid.pipeline import git
+from sapo.runtime.errors import DataError
+
+CELL = Cell("one", ("seed=1",), {"seed": 1}, "seed: 1\n")
+
+
+def commit(message: str) -> None:
+    git("add", "-A")
+    git("commit", "-qm", message)
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "repository"
+    for name in ("src/a.py", "conf/config.yaml", "params.yaml", "dvc.lock", "README.md", ".dvc/config"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("seed: 0\n")
+    monkeypatch.chdir(folder)
+    (folder / ".gitignore").write_text("/.dvc/config.local\n/.checkpoints/\n")
+    git("init", "-q", "-b", "main")
+    git("config", "user.name", "test")
+    git("config", "user.email", "test@example.org")
+    commit("start")
+    return folder
+
+
+def finished(clone: Path, cell: Cell) -> None:
+    """Leave in a clone what `dvc exp run` does: a commit of the settings, with a ref."""
+    (clone / "params.yaml").write_text(cell.text)
+    head = git("-C", str(clone), "rev-parse", "HEAD")
+    git("-C", str(clone), "commit", "-qam", "experiment")
+    git("-C", str(clone), "update-ref", ref_of(head, cell.name), "HEAD")
+
+
+def test_what_runs_is_the_commit(repository: Path) -> None:
+    found = origin(allow_dirty=False)
+    assert (found.head, found.dirty) == (git("rev-parse", "HEAD"), False)
+    for written in ("params.yaml", "dvc.lock"):
+        (repository / written).write_text("seed: 5\n")  # as an earlier run leaves them
+    assert origin(allow_dirty=False) == found
+
+
+@pytest.mark.parametrize("name", ["src/a.py", "README.md", "conf/config.yaml"])
+def test_uncommitted_changes_are_refused_by_name_or_taken_along(repository: Path, name: str) -> None:
+    (repository / name).write_text("changed\n")
+    with pytest.raises(
+        DataError, match=rf"uncommitted changes in {name}: commit them, or give --allow-dirty"
+    ):
+        origin(allow_dirty=False)
+    found = origin(allow_dirty=True)
+    assert found.dirty
+    make(repository, repository.parent / "clone", found, repository / "cache")
+    assert (repository.parent / "clone" / name).read_text() == "changed\n"
+    assert git("-C", str(repository.parent / "clone"), "rev-parse", "HEAD") == found.head
+
+
+def test_a_new_file_that_git_does_not_know_is_refused_always(repository: Path) -> None:
+    (repository / "conf/new.yaml").touch()
+    (repository / "notes.txt").touch()  # nothing reads it
+    for allowed in (False, True):
+        with pytest.raises(DataError, match=r"Git does not know conf/new\.yaml: a clone would lack them"):
+            origin(allow_dirty=allowed)
+
+
+def test_no_repository_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="no commit to run"):
+        origin(allow_dirty=False)
+
+
+def test_an_experiment_comes_home_and_is_known(repository: Path, tmp_path: Path) -> None:
+    found, clone = origin(allow_dirty=False), tmp_path / "cells/one"
+    make(repository, clone, found, tmp_path / "cache")
+    assert at_home([CELL], found) == set()
+    finished(clone, CELL)
+    bring(clone, found.head, "one")
+    remove(clone)
+    assert at_home([CELL], found) == {"one"}
+    assert git("show", f"{ref_of(found.head, 'one')}:params.yaml") == "seed: 1"
+    assert git("status", "--porcelain") == ""
+
+
+def test_an_experiment_of_other_settings_or_code_is_not_taken_for_the_cell(
+    repository: Path, tmp_path: Path
+) -> None:
+    found, clone = origin(allow_dirty=False), tmp_path / "cells/one"
+    make(repository, clone, found, tmp_path / "cache")
+    finished(clone, CELL)
+    bring(clone, found.head, "one")
+    other = Cell("one", ("seed=2",), {"seed": 2}, "seed: 2\n")
+    with pytest.raises(
+        DataError, match=r"an experiment one of other settings: give --name .*dvc exp remove one"
+    ):
+        at_home([other], found)
+    (repository / "src/a.py").write_text("changed\n")
+    with pytest.raises(DataError, match="an experiment one of other code"):
+        at_home([CELL], origin(allow_dirty=True))
+
+
+def test_a_clone_is_fresh_but_for_checkpoints(repository: Path, tmp_path: Path) -> None:
+    (repository / LOCAL).write_text("['remote \"mine\"']\n    password = secret\n")
+    found, clone = origin(allow_dirty=False), tmp_path / "cells/one"
+    make(repository, clone, found, tmp_path / "cache")
+    (clone / KEPT / "training").mkdir(parents=True)
+    (clone / KEPT / "training/weights").write_text("w")
+    (clone / "src/a.py").write_text("half written")
+    (clone / "left.partial").touch()
+    make(repository, clone, found, tmp_path / "cache")
+    assert (clone / KEPT / "training/weights").read_text() == "w"
+    assert (clone / "src/a.py").read_text() == "seed: 0\n"
+    assert not (clone / "left.partial").exists()
+    local = (clone / LOCAL).read_text()
+    assert f"dir = {tmp_path}/cache" in local
+    assert "password = secret" in local
+    assert git("-C", str(clone), "status", "--porcelain") == ""
+    remove(clone)
+    assert list(clone.parent.iterdir()) == []
+
+
+def test_what_works_on_in_a_clone_is_ended_before_the_next_attempt(repository: Path, tmp_path: Path) -> None:
+    found, clone = origin(allow_dirty=False), tmp_path / "cells/one"
+    make(repository, clone, found, tmp_path / "cache")
+    orphan = subprocess.Popen(["sleep", "600"], cwd=clone)
+    make(repository, clone, found, tmp_path / "cache")
+    assert orphan.wait(10) == -9
