@@ -49,17 +49,20 @@ def points(overrides: Sequence[str]) -> list[tuple[str, ...]]:
 def names(combinations: Sequence[tuple[str, ...]], prefix: str = "") -> list[str]:
     """A short name of each: the values in which they differ, those of choices (method=...) without their key.
 
+    Where they differ in none, as a single cell, it has those of choices, or all if there is no choice.
     Raises DataError where names are not unique, or longer than MOST_OF_A_NAME.
     """
     if not combinations:
         return []
     varied = [n for n in range(len(combinations[0])) if len({point[n] for point in combinations}) > 1]
+    keys = [override.lstrip("+~").partition("=")[0] for override in combinations[0]]
+    choices = [n for n, key in enumerate(keys) if (Path("conf") / key).is_dir()]
     made = []
     for point in combinations:
         parts = [prefix] if prefix else []
-        for n in varied or range(len(point)):
-            key, _, value = point[n].lstrip("+~").partition("=")
-            shown = value if (Path("conf") / key).is_dir() else f"{key.rpartition('.')[2]}{value}"
+        for n in varied or choices or range(len(keys)):
+            value = point[n].partition("=")[2]
+            shown = value if n in choices else f"{keys[n].rpartition('.')[2]}{value}"
             parts.append(re.sub(r"[^\w.+]+", "_", shown).strip("._"))
         made.append("-".join(part for part in parts if part) or "grid")
     if len(set(made)) < len(made):

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sapo.grid.kept import Kept
+from sapo.grid.kept import Kept, locked
 from sapo.grid.pipeline import Stage
 from sapo.runtime.files import parse_yaml
 
@@ -42,9 +42,24 @@ class Cache:
             )
         return self.entries[stage.key]
 
-    def run_entry(self, stage: Stage, stages: Mapping[str, Stage]) -> dict[str, Any] | None:
-        from dvc.utils import dict_sha256
+    def adopt(self, stages: Mapping[str, Stage]) -> None:
+        """Keep what the workspace has of outputs that no cache holds, where its dvc.lock says they are these."""
+        here = Path.cwd()
+        for stage in stages.values():
+            entry = None if stage.restored or self.kept.entry(stage) else locked(here, stage)
+            known = self.known(stage, stages) if entry else None
+            if not (entry and known) or known != {name: plain(entry.get(name, {})) for name in known}:
+                continue
+            there = {out["path"]: out["md5"] for out in entry["outs"]}
+            if there == {path: self.now(path) for path in stage.outs}:
+                self.kept.put(here, [stage], own=False)
 
+    def now(self, path: str) -> str | None:
+        """The hash of what is there."""
+        return value(self.build(Path(path))) if Path(path).exists() else None
+
+    def known(self, stage: Stage, stages: Mapping[str, Stage]) -> dict[str, Any] | None:
+        """What DVC tells a run of the stage by, as far as it is known before; None where a need has to run."""
         deps = []
         for path in sorted({path for path, _ in stage.deps}):
             makers = [stages[key] for of, key in stage.deps if of == path and key]
@@ -52,9 +67,15 @@ class Cache:
             if found is None:
                 return None
             deps.append({"path": path, "hash": "md5", "md5": found})
-        known = {"cmd": stage.cmd, "deps": deps, "params": {"params.yaml": dict(stage.params)}}
-        if not stage.params:
-            del known["params"]
+        settings = {"params": {"params.yaml": dict(stage.params)}} if stage.params else {}
+        return {"cmd": stage.cmd, "deps": deps} | settings
+
+    def run_entry(self, stage: Stage, stages: Mapping[str, Stage]) -> dict[str, Any] | None:
+        from dvc.utils import dict_sha256
+
+        known = self.known(stage, stages)
+        if known is None:
+            return None
         key = dict_sha256(known | {"outs": sorted(stage.outs)})
         entries = sorted((self.runs / key[:2] / key).glob("*"), key=lambda path: path.stat().st_mtime)
         if not entries:
@@ -64,7 +85,7 @@ class Cache:
 
     def source(self, path: str) -> str | None:
         if path not in self.sources:
-            self.sources[path] = value(self.build(Path(path))) if Path(path).exists() else None
+            self.sources[path] = self.now(path)
         return self.sources[path]
 
     def build(self, path: Path) -> Any:
@@ -118,6 +139,14 @@ class Cache:
 
         tree = Tree.load(self.objects, hash_info(md5))
         return all(self.objects.exists(hash_.value) for _, _, hash_ in tree)
+
+
+def plain(content: Any) -> Any:
+    """An entry of dvc.lock without sizes, which tell no run from another; dependencies in the order of paths."""
+    if not isinstance(content, list):
+        return content
+    kept = [{name: dep[name] for name in ("path", "hash", "md5") if name in dep} for dep in content]
+    return sorted(kept, key=lambda dep: dep["path"])
 
 
 def starts(key: tuple[str, ...], below: tuple[str, ...]) -> bool:

@@ -20,6 +20,7 @@ from uuid import uuid4
 from sapo.grid.work import Job, Outcome, code
 from sapo.runtime.errors import DataError
 
+STARTS = 3  # attempts to start Ray here
 RETRIES = 3  # of a unit whose worker or node died
 OBJECTS = 80 * 2**20  # bytes of Ray's object store: jobs hand over a few lines
 
@@ -173,10 +174,13 @@ def cluster(address: str | None, needs: Needs, source: Path) -> Iterator[Cluster
     try:
         if address is None:
             scratch = tempfile.mkdtemp(prefix="sapo-grid-")
-            ray.init(_temp_dir=scratch, object_store_memory=OBJECTS, include_dashboard=dashboard(), **options)
+            start_here(ray, {"_temp_dir": scratch, "include_dashboard": dashboard(), **options})
         else:
             ray.init(address=address, **options)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except Exception as error:  # Ray has no class of its own for these
+        ray.shutdown()
+        if scratch:
+            shutil.rmtree(scratch, ignore_errors=True)
         raise DataError(f"no Ray at {address or 'this machine'}: {last_line(error)}") from None
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     made = Cluster(ray, needs, source)
@@ -187,6 +191,18 @@ def cluster(address: str | None, needs: Needs, source: Path) -> Iterator[Cluster
         ray.shutdown()
         if scratch:
             shutil.rmtree(scratch, ignore_errors=True)
+
+
+def start_here(ray: Any, options: dict[str, Any]) -> None:
+    """Start Ray on this machine; it gives itself half a minute, too little for a very busy one."""
+    for attempt in range(STARTS):
+        try:
+            ray.init(object_store_memory=OBJECTS, **options)
+            return
+        except Exception:
+            ray.shutdown()
+            if attempt == STARTS - 1:
+                raise
 
 
 def dashboard() -> bool:

@@ -68,6 +68,8 @@ def locked(options: Options, folder: Path) -> int:
     file = STUDY if options.study else EXPERIMENT
     made = planned(asked, origin.tree, options.study)
     cache = Cache(Kept(folder / "kept"))
+    for stages_of in made.of_cell.values():
+        cache.adopt(stages_of)
     finished = {key for stages in made.of_cell.values() for key in cache.finished(stages)}
     durations, sizes = Durations(folder), Sizes((EXPERIMENT, file) if options.study else (EXPERIMENT,))
     needs = Needs(options.cpus, options.gpus)

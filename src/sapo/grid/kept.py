@@ -7,7 +7,7 @@ its outputs, and never writes into them.
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +32,15 @@ class Kept:
     def output(self, stage: Stage, path: str) -> Path:
         return self.folder / stage.key / OUTPUTS / path
 
-    def put(self, clone: Path, stages: Iterable[Stage]) -> None:
-        """Keep the outputs of these stages, which a clone has finished."""
+    def put(self, clone: Path, stages: Iterable[Stage], own: bool = True) -> None:
+        """Keep the outputs of these stages, which a clone has finished. own: nobody else writes there."""
         for stage in stages:
             entry = locked(clone, stage)
             if stage.restored or entry is None or self.entry(stage) is not None:
                 continue
             with output_folder(self.folder / stage.key) as folder:
                 for path in stage.outs:
-                    link(clone / path, folder / OUTPUTS / path)
+                    link(clone / path, folder / OUTPUTS / path, link_file if own else shutil.copy2)
                 write_json(folder / LOCKED, entry)
 
     def place(self, clone: Path, stages: Iterable[Stage]) -> list[str]:
@@ -80,20 +80,21 @@ def write_lock(path: Path, content: dict[str, Any]) -> None:
     dump_yaml(str(path), content)
 
 
-def link(source: Path, target: Path) -> None:
-    """The file or folder under another name too; a copy on another file system."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if source.is_dir():
-        shutil.copytree(source, target, copy_function=link_file, dirs_exist_ok=True)
-    else:
-        link_file(str(source), str(target))
-
-
 def link_file(source: str, target: str) -> None:
+    """The file under another name too; a copy on another file system."""
     try:
         os.link(source, target)
     except OSError:
         shutil.copy2(source, target)
+
+
+def link(source: Path, target: Path, one: Callable[[str, str], object] = link_file) -> None:
+    """The file or folder under another name too, file by file."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, target, copy_function=one, dirs_exist_ok=True)
+    else:
+        one(str(source), str(target))
 
 
 def remove(path: Path) -> None:

@@ -58,10 +58,15 @@ def dry(
     clone = max((sizes.clone(plan.of_cell[name]) for name in plan.cells), default=0)
     new = sizes.cache({key: plan.stages[key] for key in run})
     lines.append(
-        f"disk, by the sizes in dvc.lock: about {new / 1e9:.2f} GB more in the cache, "
-        f"{min(places, len(wanted)) * clone / 1e9:.2f} GB in clones while they run"
+        f"disk, by the sizes in dvc.lock: about {of_disk(new)} more in the cache, "
+        f"{of_disk(min(places, len(wanted)) * clone)} in clones while they run"
     )
     return lines
+
+
+def of_disk(size: int) -> str:
+    """Bytes as people say them."""
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 
 def wanted_units(plan: Plan, home: set[str], finished: set[str]) -> list[str]:

@@ -43,7 +43,8 @@ def test_names_tell_what_varies() -> None:
     assert names(points(["train.learning_rate=0.1,1e-3"]), "rates") == [
         *("rates-learning_rate0.1", "rates-learning_rate1e_3"),
     ]
-    assert names(points(["method=olora"])) == ["olora"]
+    assert names(points(["method=olora", "seed=2"])) == ["olora"]
+    assert names(points(["seed=2"])) == ["seed2"]
     assert names([()]) == ["grid"]
 
 

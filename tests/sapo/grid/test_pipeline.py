@@ -1,4 +1,4 @@
-"""The stages of a cell: the repository's own pipeline resolved as DVC does, with keys that tell what decides them."""
+"""The stages of a cell: this pipeline resolved as DVC does, with keys of what decides them."""
 
 import subprocess
 from pathlib import Path
