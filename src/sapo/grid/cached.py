@@ -43,7 +43,7 @@ class Cache:
         return self.entries[stage.key]
 
     def adopt(self, stages: Mapping[str, Stage]) -> None:
-        """Keep what the workspace has of outputs that no cache holds, where its dvc.lock says they are these."""
+        """Keep what the workspace has of outputs that no cache holds, where they are those of a stage."""
         here = Path.cwd()
         for stage in stages.values():
             entry = None if stage.restored or self.kept.entry(stage) else locked(here, stage)
@@ -59,7 +59,7 @@ class Cache:
         return value(self.build(Path(path))) if Path(path).exists() else None
 
     def known(self, stage: Stage, stages: Mapping[str, Stage]) -> dict[str, Any] | None:
-        """What DVC tells a run of the stage by, as far as it is known before; None where a need has to run."""
+        """What DVC tells a run of the stage by; None where a stage that it needs has to run."""
         deps = []
         for path in sorted({path for path, _ in stage.deps}):
             makers = [stages[key] for of, key in stage.deps if of == path and key]
@@ -88,11 +88,11 @@ class Cache:
             self.sources[path] = self.now(path)
         return self.sources[path]
 
-    def build(self, path: Path) -> Any:
-        """DVC's object of a file or folder that is there."""
+    def build(self, path: Path, kept: bool = False) -> Any:
+        """DVC's object of a file or folder that is there. What is kept lies where .dvcignore hides it."""
         from dvc_data.hashfile.build import build
 
-        ignore = self.repo.dvcignore
+        ignore = None if kept else self.repo.dvcignore
         return build(self.objects, str(path.absolute()), self.fs, "md5", dry_run=True, ignore=ignore)[2]
 
     def made(self, path: str, makers: list[Stage], stages: Mapping[str, Stage]) -> str | None:
@@ -128,7 +128,7 @@ class Cache:
 
         if maker.restored:
             return Tree.load(self.objects, hash_info(out["md5"]))
-        return self.build(self.kept.output(maker, out["path"]))
+        return self.build(self.kept.output(maker, out["path"]), kept=True)
 
     def has(self, md5: str) -> bool:
         if not self.objects.exists(md5):
@@ -142,7 +142,7 @@ class Cache:
 
 
 def plain(content: Any) -> Any:
-    """An entry of dvc.lock without sizes, which tell no run from another; dependencies in the order of paths."""
+    """An entry of dvc.lock without sizes, which tell no run from another; dependencies by path."""
     if not isinstance(content, list):
         return content
     kept = [{name: dep[name] for name in ("path", "hash", "md5") if name in dep} for dep in content]
