@@ -10,7 +10,7 @@ import pytest
 
 from laboratory import REPOSITORY
 
-LOCKS = ("requirements.txt", "requirements-remotes.txt", "requirements-dev.txt")
+LOCKS = ("requirements.txt", "requirements-remotes.txt", "requirements-grid.txt", "requirements-dev.txt")
 PIN = re.compile(r"([\w.-]+)==([\w.+!]+)(?: ; .+)?")
 OPTIONAL = {
     "vllm": "brings a torch of its own; src/ says that it is missing where it is asked for",
@@ -86,7 +86,8 @@ def test_the_locks_agree() -> None:
     for other in others:
         common = set(main) & set(other)
         assert {name: other[name] for name in common} == {name: main[name] for name in common}
-    assert others[0].items() <= others[1].items()  # the tests use remotes
+    remotes, grid, dev = others
+    assert (remotes | grid).items() <= dev.items()  # the tests use both
 
 
 def test_what_the_code_imports_is_asked_for() -> None:
@@ -94,7 +95,7 @@ def test_what_the_code_imports_is_asked_for() -> None:
     own = {path.stem for folder in folders for path in folder.glob("*") if not path.name.startswith(".")}
     modules = imported([path for folder in folders for path in folder.rglob("*.py")])
     distributions = importlib.metadata.packages_distributions()
-    asked = asked_for(REPOSITORY / "requirements.in")
+    asked = asked_for(REPOSITORY / "requirements.in") | asked_for(REPOSITORY / "requirements-grid.in")
     others = set(modules) - own - sys.stdlib_module_names - set(OPTIONAL)
     assert "torch" in others
     unasked = [name for name in others if not asked & set(map(normal, distributions.get(name, [name])))]

@@ -13,7 +13,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 PYTHONS = ("3.11", "3.12", "3.13")
-LOCKS = ("requirements", "requirements-remotes", "requirements-dev")  # each agrees with those before it
+# Each agrees with those before it
+LOCKS = ("requirements", "requirements-remotes", "requirements-grid", "requirements-dev")
 ACCELERATOR = re.compile(r"(nvidia|cuda|triton)\b")  # these come with the build of torch that is installed
 FORM = ("--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links")
 

@@ -1,0 +1,134 @@
+"""A unit's process ends all that it started when the one who gave it the job is gone."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from laboratory import REPOSITORY
+from sapo.artifacts.versions import versions
+from sapo.grid.work import THREADS, Job, code, environment, follow, probe, why
+
+LAST = 20  # seconds in which a process must have ended
+
+
+def job(tmp_path: Path, **changes: object) -> Job:
+    content = {
+        **{"name": "one", "repository": str(tmp_path), "folder": str(tmp_path / ".grid"), "cache": "/cache"},
+        **{"head": "h", "tree": "h", "final": True, "overrides": (), "params": "", "file": "dvc.yaml"},
+        **{"cpus": 3, "stages": [], "keys": ()},
+    }
+    return Job(**(content | changes))  # type: ignore[arg-type]
+
+
+def test_threads_are_bounded_and_stages_import_the_clone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}/src{os.pathsep}/mine")
+    monkeypatch.setenv("OMP_NUM_THREADS", "64")
+    found = environment(job(tmp_path))
+    assert {found[name] for name in THREADS} == {"3"}
+    assert found["PYTHONPATH"] == "/mine"
+    assert found["PATH"].startswith(str(Path(sys.executable).parent))
+    assert found["DVC_SITE_CACHE_DIR"].startswith(str(job(tmp_path).clone))
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}/src")
+    assert "PYTHONPATH" not in environment(job(tmp_path))
+
+
+def test_stages_are_timed_and_the_log_is_kept(tmp_path: Path) -> None:
+    script = tmp_path / "told.py"
+    script.write_text(
+        "import sys, time\n"
+        "print(\"Running stage 'one':\", flush=True)\n"
+        "time.sleep(0.3)\n"
+        "print(\"Running stage 'study/dvc.yaml:two':\", flush=True)\n"
+        "print('error: no rows', file=sys.stderr)\n"
+        "print(\"ERROR: failed to reproduce 'two'\")\n"
+        "sys.exit(3)\n"
+    )
+    variables = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    log = tmp_path / "one.log"
+    status, lines, seconds = follow(["told", "repro"], tmp_path, variables, log)
+    assert status == 3
+    assert why(lines) == "error: no rows"
+    assert list(seconds) == ["one", "two"]
+    assert seconds["one"] > 0.2
+    follow(["told", "repro"], tmp_path, variables, log)
+    assert log.read_text().count("error: no rows") == 2
+    assert log.read_text().startswith("--- ")
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        (["ERROR: failed to reproduce", "more"], "ERROR: failed to reproduce"),
+        (["error: a", "error: b", "ERROR: c"], "error: b"),
+        (["nothing of note"], ""),
+    ],
+)
+def test_the_line_that_tells_most(lines: list[str], told: str) -> None:
+    assert why(lines) == told
+
+
+GIVER = """import json, subprocess, sys, time
+process = subprocess.Popen([sys.executable, "-m", "sapo.grid.work"], stdin=subprocess.PIPE, text=True)
+process.stdin.write(json.dumps({"wait": True}) + "\\n")
+process.stdin.flush()
+time.sleep(600)
+"""
+# In place of a unit: starts what would be DVC, which starts what would be a stage
+WORK = """import sys
+from sapo.grid import work
+from pathlib import Path
+here = Path(sys.argv[1])
+work.do = lambda job: work.follow(["sleeper"], here, {"PYTHONPATH": str(here)}, here / "log")
+work.Job = lambda **content: None
+work.main()
+"""
+
+
+def test_all_ends_when_the_giver_is_killed(tmp_path: Path) -> None:
+    (tmp_path / "sleeper.py").write_text("import subprocess; subprocess.run(['sleep', '599'])\n")
+    (tmp_path / "work.py").write_text(WORK)
+    giver = GIVER.replace('"-m", "sapo.grid.work"', f'"{tmp_path}/work.py", "{tmp_path}"')
+    variables = {**os.environ, "PYTHONPATH": str(REPOSITORY / "src")}
+    process = psutil.Popen([sys.executable, "-c", giver], env=variables)
+    end = time.monotonic() + 60
+    while not any("599" in child.cmdline() for child in process.children(recursive=True)):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    started = process.children(recursive=True)
+    assert len(started) == 3  # the unit, DVC, a stage
+    process.kill()
+    assert psutil.wait_procs(started, timeout=LAST)[1] == []
+
+
+def test_a_probe_tells_what_the_driver_compares(tmp_path: Path) -> None:
+    (tmp_path / "token").touch()
+    found = probe(tmp_path, tmp_path, "token")
+    assert found["versions"] == versions()
+    assert found["code"] == code()
+    assert (found["sees"], found["unwritable"]) == (True, "")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["token"]
+    found = probe(tmp_path, tmp_path / "nowhere", "other")
+    assert found["sees"] is False
+    assert "nowhere: No such file or directory" in found["unwritable"]
+
+
+def test_the_process_answers_in_one_line(tmp_path: Path) -> None:
+    question = json.dumps({"probe": "token", "folder": str(tmp_path), "cache": str(tmp_path)})
+    variables = {**os.environ, "PYTHONPATH": str(REPOSITORY / "src")}
+    with subprocess.Popen(
+        [sys.executable, "-m", "sapo.grid.work"], env=variables, stdin=-1, stdout=-1, text=True
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write(question + "\n")
+        process.stdin.flush()
+        assert json.loads(process.stdout.readline())["sees"] is False
+        assert process.wait(LAST) == 0
