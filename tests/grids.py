@@ -1,10 +1,19 @@
-"""Stages and cells for tests of what is decided before anything runs."""
+"""What tests of the grid share: stages and cells before anything runs, and what a grid leaves."""
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
+import psutil
+import yaml
+
+from laboratory import run
 from sapo.grid.axes import Cell
 from sapo.grid.pipeline import Stage
 from sapo.grid.plan import Plan, plan
+
+PATIENCE = 300  # seconds until a test that waits for a stage gives up
 
 
 def cell(name: str) -> Cell:
@@ -36,3 +45,36 @@ def pair(*names: str, spread: str = "-") -> Plan:
         train, end = f"train/{name}", f"report/{name}"
         of_cell[name] = stages({"data": [], first: ["data"], train: [first], end: [train, "data"]})
     return plan(of_cell, [cell(name) for name in names], lambda stage: stage.name == spread)
+
+
+def outputs(folder: Path, name: str) -> dict[str, str]:
+    """The hash of each output of an experiment, but for when and where its stages ran."""
+    ref = run(folder, "git", "for-each-ref", "--format=%(refname)", f"refs/exps/*/*/{name}").strip()
+    lock = yaml.safe_load(run(folder, "git", "show", f"{ref}:dvc.lock"))
+    found = {out["path"]: out["md5"] for stage in lock["stages"].values() for out in stage["outs"]}
+    return {path: md5 for path, md5 in found.items() if not path.startswith("metrics/provenance")}
+
+
+def at_work(folder: Path) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if Path(process.cwd()).is_relative_to(folder) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except (psutil.Error, OSError):
+            continue
+    return found
+
+
+def wait_for(what: Callable[[], Any], seconds: float = PATIENCE) -> Any:
+    """What it returns once it is true."""
+    end = time.monotonic() + seconds
+    while not (found := what()):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    return found
+
+
+def training(lab: Path) -> Path | None:
+    """A checkpoint of a training that is under way."""
+    return next(lab.glob(".grid/cells/*/.checkpoints/*/checkpoint-*/whole"), None)

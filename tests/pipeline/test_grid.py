@@ -6,19 +6,16 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
-import yaml
 
+from grids import PATIENCE, at_work, outputs, training, wait_for
 from laboratory import commit, copy_of, environment, experiment, new_project, run, settings
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install -r requirements-grid.txt")
-PATIENCE = 300  # seconds until a test that waits for a stage gives up
 END = 30  # seconds in which all that a killed grid started must have ended
 METHODS = "method=lora_inc,olora"
 NAMES = ["lora_inc", "olora"]
@@ -46,14 +43,6 @@ def grid(folder: Path, *options: str, fails: bool = False, axes: tuple[str, ...]
     return run(folder, sys.executable, "tools/grid.py", *settings(*axes), *options, fails=fails)
 
 
-def outputs(folder: Path, name: str) -> dict[str, str]:
-    """The hash of each output of an experiment, but for when and where its stages ran."""
-    ref = run(folder, "git", "for-each-ref", "--format=%(refname)", f"refs/exps/*/*/{name}").strip()
-    lock = yaml.safe_load(run(folder, "git", "show", f"{ref}:dvc.lock"))
-    found = {out["path"]: out["md5"] for stage in lock["stages"].values() for out in stage["outs"]}
-    return {path: md5 for path, md5 in found.items() if not path.startswith("metrics/provenance")}
-
-
 def stages_run(folder: Path) -> list[str]:
     """The stages that ran, by the logs: several times where several cells ran one."""
     logs = "".join(path.read_text(encoding="utf-8") for path in (folder / ".grid/logs").glob("*.log"))
@@ -64,26 +53,6 @@ def left(folder: Path) -> list[str]:
     """What a grid must not leave: clones, processes that work in them, Ray's folders."""
     clones = [str(path) for path in (folder / ".grid/cells").glob("*")]
     return clones + [" ".join(process.cmdline()) for process in at_work(folder)]
-
-
-def at_work(folder: Path) -> list[psutil.Process]:
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if Path(process.cwd()).is_relative_to(folder) and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-        except (psutil.Error, OSError):
-            continue
-    return found
-
-
-def wait_for(what: Callable[[], Any], seconds: float = PATIENCE) -> Any:
-    """What it returns once it is true."""
-    end = time.monotonic() + seconds
-    while not (found := what()):
-        assert time.monotonic() < end
-        time.sleep(0.1)
-    return found
 
 
 def test_a_grid_is_what_its_experiments_are_alone(lab: Path, plain: dict[str, dict[str, str]]) -> None:
@@ -132,11 +101,6 @@ def start(lab: Path, *options: str) -> subprocess.Popen[str]:
     )
 
 
-def training(lab: Path) -> Path | None:
-    """A checkpoint of a training that is under way."""
-    return next(lab.glob(".grid/cells/*/.checkpoints/*/checkpoint-*/whole"), None)
-
-
 @pytest.fixture(scope="module")
 def undisturbed(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
     """Outputs of the longer trainings that faults are tried on."""
@@ -150,12 +114,13 @@ def undisturbed(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) ->
 def test_a_driver_that_ends_takes_all_with_it_and_the_same_command_goes_on(
     lab: Path, undisturbed: dict[str, dict[str, str]], number: signal.Signals
 ) -> None:
+    refs = run(lab, "git", "show-ref")
     driver = start(lab)
     wait_for(lambda: training(lab))
     driver.send_signal(number)
     driver.wait(END)
     wait_for(lambda: not at_work(lab), END)
-    assert not [name for name in run(lab, "git", "show-ref").split() if name.startswith("refs/exps/exec")]
+    assert run(lab, "git", "show-ref") == refs  # nothing half-finished is at home
     told = grid(lab, axes=(METHODS, "train.epochs=20"))
     assert "2 cells finished" in told or "1 were at home" in told
     assert {name: outputs(lab, name) for name in NAMES} == undisturbed
