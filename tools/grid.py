@@ -2,7 +2,7 @@
 
 usage: python tools/grid.py [study] -S method=lora_inc,lora_inc_sapo -S seed=1,2,3 [--gpus 1] [--cpus 2]
            [--dry] [--address HOST:PORT] [--name PREFIX] [--folder FOLDER] [--keep] [--allow-dirty]
-           [--wait SECONDS]
+           [--wait SECONDS] [--places N]
 
 The options -S are those of `dvc exp run --queue`. Finished cells are experiments (`dvc exp show`,
 `dvc exp apply`, tools/compare.py). Stopped or killed, the same command goes on. See docs/grid.md.
@@ -42,6 +42,9 @@ def main() -> None:
     parser.add_argument("--cpus", type=at_least(1), default=1, help="cores of a cell, and threads (1)")
     parser.add_argument("--gpus", type=at_least(0), default=0, help="GPUs of a cell (0)")
     parser.add_argument("--dry", action="store_true", help="list cells, stages and estimates; run nothing")
+    parser.add_argument(
+        "--places", type=at_least(1), help="of --dry: cells at a time (this machine's cores by --cpus)"
+    )
     parser.add_argument("--name", default="", help="the names of the experiments begin so")
     parser.add_argument(
         "--folder", type=Path, default=Path(".grid"), help="clones and logs; every node sees it (.grid)"

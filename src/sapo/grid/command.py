@@ -28,7 +28,7 @@ class Options:
     """What the command line says; see tools/grid.py."""
 
     FROM_COMMAND_LINE: ClassVar[Sequence[str]] = (
-        *("address", "cpus", "gpus", "dry", "name", "folder", "keep", "allow_dirty", "wait"),
+        *("address", "cpus", "gpus", "dry", "name", "folder", "keep", "allow_dirty", "wait", "places"),
     )
     overrides: Sequence[str]
     study: bool = False
@@ -41,6 +41,7 @@ class Options:
     keep: bool = False
     allow_dirty: bool = False
     wait: int = 60
+    places: int | None = None
 
 
 def grid(options: Options) -> int:
@@ -74,7 +75,7 @@ def locked(options: Options, folder: Path) -> int:
     durations, sizes = Durations(folder), Sizes((EXPERIMENT, file) if options.study else (EXPERIMENT,))
     needs = Needs(options.cpus, options.gpus)
     if options.dry:
-        places = here(needs)
+        places = options.places or here(needs)
         print("\n".join(report.dry(made, at_home, finished, durations, sizes, places)))
         return 0
     wanted = report.wanted_units(made, at_home, finished)
