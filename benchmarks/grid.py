@@ -3,8 +3,8 @@
     python benchmarks/grid.py --methods 6 --seeds 4 --at-once 2
     python benchmarks/grid.py --sides grid --methods 2 --seeds 1     # only to see it run
 
-Each side works in a clone of the last commit with an empty DVC cache. Prints, and writes to results/NAME.json,
-for each side: seconds, stages run, cells that are missing, the seconds of a place that a cell took, and how
+Each side works in a clone of the last commit with an empty DVC cache. Prints and writes to results/grid.json,
+of each side: seconds, stages run, cells that are missing, the seconds of a place that a cell took, and how
 many cells have other results than those of the first side, output by output.
 """
 

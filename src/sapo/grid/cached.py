@@ -29,6 +29,7 @@ class Cache:
         self.fs = LocalFileSystem()
         self.sources: dict[str, str | None] = {}
         self.entries: dict[str, dict[str, Any] | None] = {}
+        self.here = set[str]()  # stages whose outputs lie in the workspace alone
 
     def finished(self, stages: Mapping[str, Stage]) -> set[str]:
         """The keys of the stages whose results are there."""
@@ -42,17 +43,22 @@ class Cache:
             )
         return self.entries[stage.key]
 
-    def adopt(self, stages: Mapping[str, Stage]) -> None:
-        """Keep what the workspace has of outputs that no cache holds, where they are those of a stage."""
+    def adopt(self, stages: Mapping[str, Stage], keep: bool = True) -> None:
+        """Keep, or only know, outputs in the workspace that no cache holds, where they are those of a stage."""
         here = Path.cwd()
         for stage in stages.values():
-            entry = None if stage.restored or self.kept.entry(stage) else locked(here, stage)
+            if stage.restored or stage.key in self.here or self.kept.entry(stage):
+                continue
+            entry = locked(here, stage)
             known = self.known(stage, stages) if entry else None
             if not (entry and known) or known != {name: plain(entry.get(name, {})) for name in known}:
                 continue
             there = {out["path"]: out["md5"] for out in entry["outs"]}
             if there == {path: self.now(path) for path in stage.outs}:
-                self.kept.put(here, [stage], own=False)
+                if keep:
+                    self.kept.put(here, [stage], own=False)
+                self.entries[stage.key] = entry
+                self.here |= set() if keep else {stage.key}
 
     def now(self, path: str) -> str | None:
         """The hash of what is there."""
@@ -128,6 +134,8 @@ class Cache:
 
         if maker.restored:
             return Tree.load(self.objects, hash_info(out["md5"]))
+        if maker.key in self.here:
+            return self.build(Path(out["path"]))
         return self.build(self.kept.output(maker, out["path"]), kept=True)
 
     def has(self, md5: str) -> bool:

@@ -86,6 +86,10 @@ class Cluster:
         found = int(resources.get("CPU", 0) // self.needs.cpus)
         return min(found, int(resources.get("GPU", 0) // self.needs.gpus)) if self.needs.gpus else found
 
+    def unused_gpus(self) -> int:
+        """GPUs that the cluster has and no unit asks for."""
+        return 0 if self.needs.gpus else int(sum(node["Resources"].get("GPU", 0) for node in self.nodes()))
+
     def wait_for_place(self, seconds: float) -> None:
         """Return when a node has what a unit needs. Raises DataError after so many seconds."""
         end = time.monotonic() + seconds
@@ -111,16 +115,13 @@ class Cluster:
         (folder / token).touch()
         content = json.dumps({"probe": token, "folder": str(folder), "cache": str(cache)})
         try:
-            asked = {
-                node["NodeManagerHostname"]: self.ray.remote(start_process)
-                .options(
-                    num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-                )
-                .remote(content, str(self.source))
-                for node in self.nodes()
-                if self.fits(node)
-            }
-            for name, reference in asked.items():
+            asked = []
+            for node in self.nodes():
+                if self.fits(node):
+                    there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+                    task = self.ray.remote(start_process).options(num_cpus=0, scheduling_strategy=there)
+                    asked.append((node["NodeManagerHostname"], task.remote(content, str(self.source))))
+            for name, reference in asked:
                 try:
                     found = json.loads(self.ray.get(reference))
                 except Exception as error:

@@ -70,7 +70,7 @@ def locked(options: Options, folder: Path) -> int:
     made = planned(asked, origin.tree, options.study)
     cache = Cache(Kept(folder / "kept"))
     for stages_of in made.of_cell.values():
-        cache.adopt(stages_of)
+        cache.adopt(stages_of, keep=not options.dry)
     finished = {key for stages in made.of_cell.values() for key in cache.finished(stages)}
     durations, sizes = Durations(folder), Sizes((EXPERIMENT, file) if options.study else (EXPERIMENT,))
     needs = Needs(options.cpus, options.gpus)
@@ -100,6 +100,8 @@ def locked(options: Options, folder: Path) -> int:
     begun = time.monotonic()
     with cluster(options.address, needs, Path(__file__).parents[2]) as ray:
         ray.wait_for_place(options.wait)
+        if gpus := ray.unused_gpus():
+            print(f"{gpus} GPUs are not used: give --gpus 1", flush=True)
         ray.probe(folder, cache.folder)
         with Progress(made, folder, seconds, ray.places()) as progress:
             Driver(made, settings, durations, state).run(ray, progress.tell)

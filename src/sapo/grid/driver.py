@@ -10,7 +10,7 @@ from sapo.grid import clones, home
 from sapo.grid.cluster import Cluster
 from sapo.grid.estimates import Durations
 from sapo.grid.home import Origin
-from sapo.grid.plan import Plan, Unit, priorities, ready
+from sapo.grid.plan import LEAST, Plan, Unit, priorities, ready
 from sapo.grid.work import Job, Outcome, clone_of, log_of
 from sapo.runtime.errors import DataError
 
@@ -56,7 +56,7 @@ class Driver:
         self.without = 0.0  # since when no node can run a unit
 
     def expected(self, unit: Unit) -> float:
-        return sum(self.durations.of(self.plan.stages[key]) or 1.0 for key in unit.keys)
+        return sum(self.durations.of(self.plan.stages[key]) or LEAST for key in unit.keys)
 
     def run(self, cluster: Cluster, tell: Callable[[State], None]) -> None:
         """Until all is finished or nothing more can be. Raises DataError where no node is left."""
@@ -141,8 +141,7 @@ class Driver:
         self.durations.write()
         if not own.keep:
             clones.remove(clone)
-            if unit.final:
-                log_of(own.folder, unit.name).with_suffix(".lock").unlink(missing_ok=True)
+        log_of(own.folder, unit.name).with_suffix(".lock").unlink(missing_ok=True)
 
 
 def left_out(plan: Plan, state: State) -> dict[str, str]:

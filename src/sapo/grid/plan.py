@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from sapo.grid.axes import Cell
 from sapo.grid.pipeline import Stage, closure
 
-LEAST = 1.0  # seconds that a stage of unknown length counts, so that more stages are longer
+LEAST = 1.0  # seconds that a stage of unknown length counts: more stages are longer
 
 
 @dataclass(frozen=True)

@@ -198,15 +198,20 @@ def why(lines: list[str]) -> str:
 
 
 def end_with_giver() -> None:
-    """From now on, kill all that was started here, and end, when the input closes."""
+    """From now on, kill all that was started here, and end, when the input closes or SIGTERM comes."""
 
-    def watch() -> None:
-        sys.stdin.read()
+    def end(*_: object) -> None:
         for process in started:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
         os._exit(1)
 
+    def watch() -> None:
+        sys.stdin.read()
+        end()
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver, which closes the input
     threading.Thread(target=watch, name="end_with_giver", daemon=True).start()
 
 
