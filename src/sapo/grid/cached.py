@@ -44,7 +44,7 @@ class Cache:
         return self.entries[stage.key]
 
     def adopt(self, stages: Mapping[str, Stage], keep: bool = True) -> None:
-        """Keep, or only know, outputs in the workspace that no cache holds, where they are those of a stage."""
+        """Keep, or only know, the outputs of these stages in the workspace that no cache holds."""
         here = Path.cwd()
         for stage in stages.values():
             if stage.restored or stage.key in self.here or self.kept.entry(stage):
