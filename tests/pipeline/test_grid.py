@@ -78,6 +78,14 @@ def test_a_grid_is_what_its_experiments_are_alone(lab: Path, plain: dict[str, di
     assert json.loads((lab / "metrics/details.json").read_text())["method"] == "olora"
     assert set(NAMES) <= set(run(lab, "dvc", "exp", "list", "--name-only").split())
 
+    # docs/storage.md: what is safe
+    run(lab, "dvc", "gc", "--workspace", "--all-commits", "--all-experiments", "--force")
+    run(lab, "dvc", "exp", "apply", "lora_inc")
+    assert json.loads((lab / "metrics/details.json").read_text())["method"] == "lora_inc"
+    assert (lab / "models/xsum/adapter_model.safetensors").is_file()
+    run(lab, "dvc", "exp", "remove", "olora")
+    assert "olora" not in run(lab, "dvc", "exp", "list", "--name-only").split()
+
 
 def test_a_cell_that_fails_does_not_stop_the_others(lab: Path) -> None:
     told = grid(lab, "--name", "rate", fails=True, axes=("method=olora", "train.learning_rate=0.01,1e30"))

@@ -41,7 +41,7 @@ def test_names_tell_what_varies() -> None:
         *("olora-seed1", "olora-seed2", "replay-seed1", "replay-seed2"),
     ]
     assert names(points(["train.learning_rate=0.1,1e-3"]), "rates") == [
-        *("rates-learning_rate0.1", "rates-learning_rate1e_3"),
+        *("rates-learning_rate0.1", "rates-learning_rate0.001"),
     ]
     assert names(points(["method=olora", "seed=2"])) == ["olora"]
     assert names(points(["seed=2"])) == ["seed2"]
