@@ -17,10 +17,13 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import psutil
+
 from sapo.grid.work import Job, Outcome, code
 from sapo.runtime.errors import DataError
 
 STARTS = 3  # attempts to start Ray here
+SCRATCH = "sapo-grid-"  # and the driver's process id: where Ray has its sockets and logs
 RETRIES = 3  # of a unit whose worker or node died
 OBJECTS = 80 * 2**20  # bytes of Ray's object store: jobs hand over a few lines
 
@@ -72,6 +75,7 @@ class Cluster:
 
     def __init__(self, ray: Any, needs: Needs, source: Path) -> None:
         self.ray, self.needs, self.source = ray, needs, source
+        self.task = ray.remote(start_process)
         self.running: dict[Any, str] = {}
 
     def places(self) -> int:
@@ -119,7 +123,7 @@ class Cluster:
             for node in self.nodes():
                 if self.fits(node):
                     there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-                    task = self.ray.remote(start_process).options(num_cpus=0, scheduling_strategy=there)
+                    task = self.task.options(num_cpus=0, scheduling_strategy=there)
                     asked.append((node["NodeManagerHostname"], task.remote(content, str(self.source))))
             for name, reference in asked:
                 try:
@@ -131,7 +135,7 @@ class Cluster:
             (folder / token).unlink(missing_ok=True)
 
     def give(self, job: Job) -> None:
-        task = self.ray.remote(start_process).options(
+        task = self.task.options(
             num_cpus=self.needs.cpus,
             num_gpus=self.needs.gpus,
             max_retries=RETRIES,
@@ -174,7 +178,8 @@ def cluster(address: str | None, needs: Needs, source: Path) -> Iterator[Cluster
     options: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
     try:
         if address is None:
-            scratch = tempfile.mkdtemp(prefix="sapo-grid-")
+            sweep()
+            scratch = tempfile.mkdtemp(prefix=f"{SCRATCH}{os.getpid()}-")
             start_here(ray, {"_temp_dir": scratch, "include_dashboard": dashboard(), **options})
         else:
             ray.init(address=address, **options)
@@ -192,6 +197,13 @@ def cluster(address: str | None, needs: Needs, source: Path) -> Iterator[Cluster
         ray.shutdown()
         if scratch:
             shutil.rmtree(scratch, ignore_errors=True)
+
+
+def sweep() -> None:
+    """Remove the folders of drivers that were killed."""
+    for path in Path(tempfile.gettempdir()).glob(f"{SCRATCH}[0-9]*-*"):
+        if not psutil.pid_exists(int(path.name.removeprefix(SCRATCH).partition("-")[0])):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def start_here(ray: Any, options: dict[str, Any]) -> None:
