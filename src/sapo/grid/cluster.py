@@ -214,6 +214,9 @@ def start_here(ray: Any, options: dict[str, Any]) -> None:
             return
         except Exception:
             ray.shutdown()
+            for process in psutil.Process().children(recursive=True):  # Ray forgets those of a failed start
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
             if attempt == STARTS - 1:
                 raise
 
