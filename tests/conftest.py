@@ -164,6 +164,7 @@ LAST = (
     "test_launch",
     "test_remotes",
     "test_queue",
+    "test_grid",
     "test_keys_and_markup",
 )
 

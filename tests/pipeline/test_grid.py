@@ -118,6 +118,7 @@ def undisturbed(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return {name: outputs(folder, name) for name in NAMES}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_a_driver_that_ends_takes_all_with_it_and_the_same_command_goes_on(
     lab: Path, undisturbed: dict[str, dict[str, str]], number: signal.Signals
@@ -149,6 +150,7 @@ def nodes() -> Iterator[Any]:
     cluster.shutdown()
 
 
+@pytest.mark.long
 def test_a_node_that_dies_in_a_training_is_replaced_by_another(
     lab: Path, undisturbed: dict[str, dict[str, str]], nodes: Any
 ) -> None:
