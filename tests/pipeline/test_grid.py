@@ -195,7 +195,7 @@ class TestBadInput:
 
     def test_more_gpus_than_there_are(self, fresh: Path) -> None:
         told = self.line(fresh, "--gpus", "99", "--wait", "1")
-        assert "no node has 1 CPU cores and 99 GPUs" in told
+        assert "no node has 1 CPU core and 99 GPUs" in told
         assert "waited 1 s" in told
 
     def test_no_ray_at_the_address(self, fresh: Path) -> None:

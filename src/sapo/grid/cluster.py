@@ -36,7 +36,8 @@ class Needs:
     gpus: int
 
     def __str__(self) -> str:
-        return f"{self.cpus} CPU cores" + (f" and {self.gpus} GPUs" if self.gpus else "")
+        cores, gpus = f"{self.cpus} CPU core{'s'[: self.cpus - 1]}", f"{self.gpus} GPU{'s'[: self.gpus - 1]}"
+        return f"{cores} and {gpus}" if self.gpus else cores
 
 
 def start_process(content: str, source: str) -> str:
