@@ -6,10 +6,10 @@ rest of its dependencies.
 """
 
 import os
+import re
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
@@ -17,9 +17,10 @@ from typing import Any
 
 from sapo.grid.axes import Cell
 from sapo.runtime.errors import DataError
-from sapo.runtime.files import parse_yaml, sha256_json
+from sapo.runtime.files import parse_yaml, read_text, sha256_json
 
 EXPERIMENT, STUDY = "dvc.yaml", "study/dvc.yaml"
+USED = re.compile(r"\$\{([\w.]+)")  # the settings that decide which stages there are, and their commands
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,18 @@ class Sources:
         entries = (entry.partition("\t") for entry in listed.split("\0") if entry)
         self.blobs = {path: about.split()[2] for about, _, path in entries}
         self.known: dict[str, str] = {}
+        self.definitions: dict[str, Any] = {}
+        self.resolved: dict[str, list[dict[str, Any]]] = {}
+
+    def drafts(self, cell: Cell, file: str) -> list[dict[str, Any]]:
+        """The stages that this dvc.yaml has for the cell; resolved once for cells that it cannot tell apart."""
+        if file not in self.definitions:
+            self.definitions[file] = parse_yaml(read_text(file), file)
+        used = {name for name in USED.findall(read_text(file)) if has(cell.settings, name)}
+        key = sha256_json([file, {name: value_of(cell.settings, name) for name in used}])
+        if key not in self.resolved:
+            self.resolved[key] = resolved(cell.text, file, self.definitions[file])
+        return self.resolved[key]
 
     def id(self, path: str) -> str:
         """The same for the same content. Raises DataError where there is no such file or folder."""
@@ -79,7 +92,7 @@ class Sources:
 
 def stages(cell: Cell, sources: Sources, files: Sequence[str] = (EXPERIMENT,)) -> dict[str, Stage]:
     """The cell's stages by key, each after those that it needs."""
-    drafts = [draft for file in files for draft in resolved(cell.text, file)]
+    drafts = [draft for file in files for draft in sources.drafts(cell, file)]
     made: dict[str, Stage] = {}
     by_target: dict[str, Stage] = {}
     makers = [(out, draft["target"]) for draft in drafts for out in draft["outs"]]
@@ -132,13 +145,20 @@ def value_of(settings: Mapping[str, Any], name: str) -> Any:
     return value
 
 
-def resolved(params: str, file: str) -> list[dict[str, Any]]:
-    """The stages that this dvc.yaml has for a params.yaml of this text."""
+def has(settings: Mapping[str, Any], name: str) -> bool:
+    try:
+        value_of(settings, name)
+    except DataError:
+        return False
+    return True
+
+
+def resolved(params: str, file: str, definition: Any) -> list[dict[str, Any]]:
+    """The stages that a dvc.yaml of this definition has for a params.yaml of this text."""
     from dvc.exceptions import DvcException
     from dvc.fs import LocalFileSystem
     from dvc.parsing import DataResolver
 
-    definition = definition_of(file)
     with TemporaryDirectory() as name:
         folder = Path(name, "repository")
         (folder / file).parent.mkdir(parents=True)
@@ -150,11 +170,6 @@ def resolved(params: str, file: str) -> list[dict[str, Any]]:
             raise DataError(f"{file}: {error}") from None
     prefix = "" if file == EXPERIMENT else f"{file}:"
     return [draft(f"{prefix}{name}", file, content) for name, content in found.items()]
-
-
-@cache
-def definition_of(file: str) -> Any:
-    return parse_yaml(Path(file).read_text(encoding="utf-8"), file)
 
 
 def draft(target: str, file: str, content: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from sapo.grid.pipeline import (
     Sources,
     Stage,
     closure,
-    definition_of,
     git,
     overlap,
     stages,
@@ -109,7 +108,6 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for command in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "start"]):
         author = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
         subprocess.run(["git", *author, *command], check=True)
-    definition_of.cache_clear()
     return tmp_path
 
 
@@ -134,10 +132,16 @@ def test_a_key_changes_with_settings_that_count_and_with_sources(small: Path) ->
     assert made(commit="HEAD~1") == first
 
 
+def test_stages_are_resolved_once_for_settings_that_make_no_other_ones(small: Path) -> None:
+    sources = Sources("HEAD")
+    for a, b in ((1, 1), (1, 2), (2, 1)):
+        stages(Cell("c", (), {"a": a, "b": b}, f"a: {a}\nb: {b}\n"), sources)
+    assert len(sources.resolved) == 2
+
+
 def test_sources_outside_git_count_and_missing_ones_are_told(small: Path) -> None:
     text = (small / "dvc.yaml").read_text().replace("deps: [one.py, data]", f"deps: [one.py, {small}/mine]")
     (small / "dvc.yaml").write_text(text)
-    definition_of.cache_clear()
     with pytest.raises(DataError, match=r"mine is missing: the settings name it"):
         made()
     (small / "mine").mkdir()
@@ -145,7 +149,6 @@ def test_sources_outside_git_count_and_missing_ones_are_told(small: Path) -> Non
     first = made()
     (small / "mine/a").write_text("12")
     assert made()["one"] != first["one"]
-    definition_of.cache_clear()
 
 
 def test_a_setting_that_is_not_there_is_told(small: Path) -> None:
