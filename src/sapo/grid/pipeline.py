@@ -63,7 +63,7 @@ class Sources:
         self.resolved: dict[str, list[dict[str, Any]]] = {}
 
     def drafts(self, cell: Cell, file: str) -> list[dict[str, Any]]:
-        """The stages that this dvc.yaml has for the cell; resolved once for cells that it cannot tell apart."""
+        """The stages that this dvc.yaml has for the cell; resolved once for cells that share them."""
         if file not in self.definitions:
             self.definitions[file] = parse_yaml(read_text(file), file)
         used = {name for name in USED.findall(read_text(file)) if has(cell.settings, name)}
