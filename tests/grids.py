@@ -78,3 +78,75 @@ def wait_for(what: Callable[[], Any], seconds: float = PATIENCE) -> Any:
 def training(lab: Path) -> Path | None:
     """A checkpoint of a training that is under way."""
     return next(lab.glob(".grid/cells/*/.checkpoints/*/checkpoint-*/whole"), None)
+
+
+SMALL_PIPELINE = """stages:
+  rows:
+    cmd: python src/make.py rows ${rows}
+    deps: [src/make.py]
+    params: [rows]
+    outs: [data/rows: {cache: false}]
+  part:
+    foreach: [a, b]
+    do:
+      cmd: python src/make.py part ${item}
+      deps: [src/make.py, "data/rows/${item}"]
+      outs: ["out/${item}", "logs/${item}.txt"]
+  whole:
+    cmd: python src/make.py whole ${seed}
+    deps: [src/make.py, out, data/rows/a/0.txt]
+    params: [seed]
+    outs: [model.txt]
+    metrics: [metrics.json: {cache: false}]
+"""
+SMALL_PROGRAM = """import json, sys
+from pathlib import Path
+
+what, value = sys.argv[1:]
+if what == "rows":
+    for name in "ab":
+        Path("data/rows", name).mkdir(parents=True, exist_ok=True)
+        for n in range(int(value)):
+            Path(f"data/rows/{name}/{n}.txt").write_text(f"{name} {n}")
+elif what == "part":
+    Path("out", value).mkdir(parents=True, exist_ok=True)
+    Path("logs").mkdir(exist_ok=True)
+    Path(f"logs/{value}.txt").write_text(value)
+    for path in Path("data/rows", value).iterdir():
+        Path("out", value, path.name).write_text(path.read_text().upper())
+else:
+    if value == "13":
+        sys.exit("error: 13 brings bad luck")
+    rows = sorted(path.read_text() for path in Path("out").rglob("*.txt"))
+    Path("model.txt").write_text(f"{value} {rows}")
+    Path("metrics.json").write_text(json.dumps({"AP": int(value)}))
+"""
+
+
+def small_pipeline(folder: Path) -> Path:
+    """A repository whose stages need no model: an uncached folder, parts of it, and a stage that needs both."""
+    files = {
+        "dvc.yaml": SMALL_PIPELINE,
+        "src/make.py": SMALL_PROGRAM,
+        "conf/config.yaml": "rows: 2\nseed: 1\n",
+        "params.yaml": "rows: 2\nseed: 1\n",
+        ".dvc/config": "[core]\n    analytics = false\n    autostage = false\n[hydra]\n    enabled = true\n",
+        ".dvc/.gitignore": "/config.local\n/tmp\n/cache\n",
+        ".gitignore": "/.grid/\n/data\n/out\n/logs\n/model.txt\n",
+        ".dvcignore": ".grid/\n",
+    }
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    run(folder, "git", "init", "-q", "-b", "main")
+    run(folder, "git", "config", "user.name", "test")
+    run(folder, "git", "config", "user.email", "test@example.org")
+    run(folder, "git", "add", "-A")
+    run(folder, "git", "commit", "-qm", "start")
+    return folder
+
+
+def small_cell(name: str = "one", **settings: int) -> Cell:
+    content = {"rows": 2, "seed": 1} | settings
+    overrides = tuple(f"{key}={value}" for key, value in settings.items())
+    return Cell(name, overrides, content, yaml.safe_dump(content))

@@ -5,14 +5,19 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import psutil
 import pytest
+from filelock import FileLock
 
-from laboratory import REPOSITORY
+from grids import small_cell, small_pipeline
+from laboratory import REPOSITORY, run
 from sapo.artifacts.versions import versions
-from sapo.grid.work import THREADS, Job, code, environment, follow, probe, why
+from sapo.grid.home import bring, ref_of
+from sapo.grid.pipeline import Sources, closure, git, stages
+from sapo.grid.work import THREADS, Job, code, do, environment, follow, probe, why
 
 LAST = 20  # seconds in which a process must have ended
 
@@ -132,3 +137,59 @@ def test_the_process_answers_in_one_line(tmp_path: Path) -> None:
         process.stdin.flush()
         assert json.loads(process.stdout.readline())["sees"] is False
         assert process.wait(LAST) == 0
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(small_pipeline(tmp_path / "lab"))
+    return tmp_path / "lab"
+
+
+def unit(lab: Path, final: bool, *names: str, **values: int) -> Job:
+    """A job for these stages of a cell, or for the cell itself."""
+    cell, head = small_cell("cell", **values), git("rev-parse", "HEAD")
+    of = stages(cell, Sources(head))
+    own = [key for key, stage in of.items() if stage.name in names]
+    return job(
+        lab,
+        **{"name": "cell" if final else "shared", "final": final, "head": head, "tree": head, "cpus": 1},
+        **{"folder": str(lab / ".grid"), "cache": str(lab / ".dvc/cache"), "params": cell.text},
+        **{"overrides": cell.overrides, "keys": tuple(own)},
+        stages=[asdict(of[key]) for key in (of if final else closure(own, of))],
+    )
+
+
+def test_shared_stages_run_once_and_a_cell_ends_with_its_experiment(lab: Path) -> None:
+    shared = do(unit(lab, False, "rows", "part@a", "part@b"))
+    assert shared.error == ""
+    assert set(shared.seconds) == {"rows", "part@a", "part@b"}
+    cell = do(unit(lab, True, "whole", seed=7))
+    assert (cell.error, set(cell.seconds)) == ("", {"whole"})
+    clone = unit(lab, True).clone
+    ref = ref_of(git("rev-parse", "HEAD"), "cell")
+    assert json.loads(git("-C", str(clone), "show", f"{ref}:metrics.json")) == {"AP": 7}
+    bring(clone, git("rev-parse", "HEAD"), "cell")
+    assert "cell" in run(lab, "dvc", "exp", "list", "--name-only")
+    again = do(unit(lab, True, "whole", seed=7))
+    assert (again.error, again.seconds) == ("", {})  # what is finished comes from the cache
+
+    run(lab, "dvc", "exp", "run", "--name", "plain", "-S", "seed=7")
+    plain = run(lab, "git", "for-each-ref", "--format=%(refname)", "refs/exps/*/*/plain").strip()
+    assert git("diff", "--stat", plain, ref) == ""
+
+
+def test_a_stage_that_fails_is_told_with_the_end_of_its_log(lab: Path) -> None:
+    outcome = do(unit(lab, True, "whole", seed=13))
+    assert outcome.error == "error: 13 brings bad luck"
+    assert any("failed to reproduce 'whole'" in line for line in outcome.tail)
+    assert "13 brings bad luck" in unit(lab, True).log.read_text()
+    clone = unit(lab, True).clone
+    assert run(clone, "git", "for-each-ref", "refs/exps/*/*/cell") == ""
+
+
+def test_one_attempt_at_a_time(lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sapo.grid.work.PATIENCE", 0.2)
+    wanted = unit(lab, True, "whole")
+    wanted.log.parent.mkdir(parents=True)
+    with FileLock(wanted.log.with_suffix(".lock")):
+        assert "another process works on cell: it did not end" in do(wanted).error
