@@ -124,7 +124,7 @@ else:
 
 
 def small_pipeline(folder: Path) -> Path:
-    """A repository whose stages need no model: an uncached folder, parts of it, and a stage that needs both."""
+    """A repository whose stages need no model: an uncached folder, parts of it, a stage that needs both."""
     files = {
         "dvc.yaml": SMALL_PIPELINE,
         "src/make.py": SMALL_PROGRAM,
