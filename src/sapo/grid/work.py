@@ -164,8 +164,8 @@ def follow(
             if found := STARTED.search(line):
                 begun[found[1]] = time.monotonic()
         status = dvc.wait()
-    ends = [*list(begun.values())[1:], time.monotonic()]
-    seconds = {name: round(end - begun[name], 2) for name, end in zip(begun, ends, strict=True)}
+    marks = [*begun.values(), time.monotonic()]
+    seconds = {name: round(end - begun[name], 2) for name, end in zip(begun, marks[1:], strict=True)}
     return status, lines, {name.rpartition(":")[2]: took for name, took in seconds.items()}
 
 
