@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 from filelock import FileLock, Timeout
 
 from sapo.grid import clones
@@ -26,6 +27,7 @@ from sapo.grid.kept import Kept
 from sapo.grid.pipeline import EXPERIMENT, Stage
 from sapo.runtime.errors import DataError
 from sapo.runtime.files import sha256_file, sha256_json
+from sapo.runtime.watchdog import PAUSE, alive
 
 STARTED = re.compile(r"Running stage '([^']+)'")
 THREADS = (
@@ -210,9 +212,18 @@ def end_with_giver() -> None:
         sys.stdin.read()
         end()
 
+    # Where a node's Ray is killed, its worker may live on, and the work would be done a second time elsewhere
+    raylet = next((process for process in psutil.Process().parents() if process.name() == "raylet"), None)
+
+    def watch_node() -> None:
+        while raylet is None or alive(raylet):
+            time.sleep(PAUSE)
+        end()
+
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver, which closes the input
-    threading.Thread(target=watch, name="end_with_giver", daemon=True).start()
+    for target in (watch, watch_node):
+        threading.Thread(target=target, daemon=True).start()
 
 
 def main() -> None:
