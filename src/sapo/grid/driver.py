@@ -10,6 +10,7 @@ from sapo.grid import clones, home
 from sapo.grid.cluster import Cluster
 from sapo.grid.estimates import Durations
 from sapo.grid.home import Origin
+from sapo.grid.lifeline import Heart
 from sapo.grid.plan import LEAST, Plan, Unit, priorities, ready
 from sapo.grid.work import Job, Outcome, clone_of, log_of
 from sapo.runtime.errors import DataError
@@ -60,8 +61,9 @@ class Driver:
 
     def run(self, cluster: Cluster, tell: Callable[[State], None]) -> None:
         """Until all is finished or nothing more can be. Raises DataError where no node is left."""
-        state = self.state
+        state, heart = self.state, Heart(self.settings.folder)
         while True:
+            heart.beat()
             self.stop_where_full()
             taken = set(state.running) | set(state.failed)
             waiting = [] if state.stopped else ready(self.plan.units, state.done, taken, self.longest)

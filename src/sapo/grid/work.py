@@ -1,33 +1,27 @@
 """One unit of work on the node that it was given to: `python -m sapo.grid.work`, a job on its standard input.
 
-The input stays open as long as the one who gave the job lives. When it closes before the job is done, all
-that was started here is killed, so that nothing works on beside the next attempt.
+The input stays open as long as the one who gave the job lives; see sapo.grid.lifeline.
 """
 
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
 from filelock import FileLock, Timeout
 
-from sapo.grid import clones
+from sapo.grid import clones, lifeline
 from sapo.grid.home import Origin
 from sapo.grid.kept import Kept
 from sapo.grid.pipeline import EXPERIMENT, Stage
 from sapo.runtime.errors import DataError
 from sapo.runtime.files import sha256_file, sha256_json
-from sapo.runtime.watchdog import PAUSE, alive
 
 STARTED = re.compile(r"Running stage '([^']+)'")
 THREADS = (
@@ -37,7 +31,7 @@ THREADS = (
     "NUMEXPR_NUM_THREADS",
     "RAYON_NUM_THREADS",
 )
-PATIENCE = 60.0  # seconds for an earlier attempt to end
+PATIENCE = 2 * lifeline.SILENCE  # seconds for an earlier attempt to end
 TAIL = 12  # lines of a log that a summary shows
 
 
@@ -158,7 +152,7 @@ def follow(
             errors="replace",
             start_new_session=True,  # a group of its own, so that all of it can be killed
         )
-        started.append(dvc)
+        lifeline.started.append(dvc)
         assert dvc.stdout
         for line in map(str.rstrip, dvc.stdout):
             print(line, file=log, flush=True)
@@ -169,9 +163,6 @@ def follow(
     marks = [*begun.values(), time.monotonic()]
     seconds = {name: round(end - begun[name], 2) for name, end in zip(begun, marks[1:], strict=True)}
     return status, lines, {name.rpartition(":")[2]: took for name, took in seconds.items()}
-
-
-started: list[subprocess.Popen[str]] = []  # by this process: killed when its input closes
 
 
 def environment(job: Job) -> dict[str, str]:
@@ -199,42 +190,15 @@ def why(lines: list[str]) -> str:
     return ""
 
 
-def end_with_giver() -> None:
-    """From now on, kill all that was started here, and end, when the input closes or SIGTERM comes."""
-
-    def end(*_: object) -> None:
-        for process in started:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
-        os._exit(1)
-
-    def watch() -> None:
-        sys.stdin.read()
-        end()
-
-    # Where a node's Ray is killed, its worker may live on, and the work would be done a second time elsewhere
-    raylet = next((process for process in psutil.Process().parents() if process.name() == "raylet"), None)
-
-    def watch_node() -> None:
-        while raylet is None or alive(raylet):
-            time.sleep(PAUSE)
-        end()
-
-    signal.signal(signal.SIGTERM, end)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver, which closes the input
-    for target in (watch, watch_node):
-        threading.Thread(target=target, daemon=True).start()
-
-
 def main() -> None:
     content = json.loads(sys.stdin.readline())
-    end_with_giver()
+    lifeline.end_with_giver(Path(content["folder"]))
     if "probe" in content:
         result = probe(Path(content["folder"]), Path(content["cache"]), content["probe"])
     else:
         result = asdict(do(Job(**content)))
     print(json.dumps(result), flush=True)
-    os._exit(0)  # the thread that watches the input waits for it
+    os._exit(0)  # the thread that reads the input would wait
 
 
 def probe(folder: Path, cache: Path, token: str) -> dict[str, Any]:

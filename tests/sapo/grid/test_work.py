@@ -16,6 +16,7 @@ from grids import small_cell, small_pipeline
 from laboratory import REPOSITORY, run
 from sapo.artifacts.versions import versions
 from sapo.grid.home import bring, ref_of
+from sapo.grid.lifeline import Heart, sign
 from sapo.grid.pipeline import Sources, closure, git, stages
 from sapo.grid.work import THREADS, Job, code, do, environment, follow, probe, why
 
@@ -82,25 +83,27 @@ def test_the_line_that_tells_most(lines: list[str], told: str) -> None:
 
 GIVER = """import json, subprocess, sys, time
 process = subprocess.Popen([sys.executable, "-m", "sapo.grid.work"], stdin=subprocess.PIPE, text=True)
-process.stdin.write(json.dumps({"wait": True}) + "\\n")
+process.stdin.write(json.dumps({"folder": "/nowhere"}) + "\\n")
 process.stdin.flush()
 time.sleep(600)
 """
 # In place of a unit: starts what would be DVC, which starts what would be a stage
 WORK = """import sys
-from sapo.grid import work
+from sapo.grid import lifeline, work
 from pathlib import Path
 here = Path(sys.argv[1])
+lifeline.BEAT, lifeline.SILENCE = 0.1, float(sys.argv[2])
 work.do = lambda job: work.follow(["sleeper"], here, {"PYTHONPATH": str(here)}, here / "log")
 work.Job = lambda **content: None
 work.main()
 """
 
 
-def test_all_ends_when_the_giver_is_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("silence", [5, 600])
+def test_all_ends_when_the_giver_is_killed_or_its_driver_silent(tmp_path: Path, silence: int) -> None:
     (tmp_path / "sleeper.py").write_text("import subprocess; subprocess.run(['sleep', '599'])\n")
     (tmp_path / "work.py").write_text(WORK)
-    giver = GIVER.replace('"-m", "sapo.grid.work"', f'"{tmp_path}/work.py", "{tmp_path}"')
+    giver = GIVER.replace('"-m", "sapo.grid.work"', f'"{tmp_path}/work.py", "{tmp_path}", "{silence}"')
     variables = {**os.environ, "PYTHONPATH": str(REPOSITORY / "src")}
     process = psutil.Popen([sys.executable, "-c", giver], env=variables)
     end = time.monotonic() + 60
@@ -109,8 +112,10 @@ def test_all_ends_when_the_giver_is_killed(tmp_path: Path) -> None:
         time.sleep(0.1)
     started = process.children(recursive=True)
     assert len(started) == 3  # the unit, DVC, a stage
-    process.kill()
+    if silence == 600:
+        process.kill()
     assert psutil.wait_procs(started, timeout=LAST)[1] == []
+    process.kill()
 
 
 def test_a_probe_tells_what_the_driver_compares(tmp_path: Path) -> None:
@@ -193,3 +198,15 @@ def test_one_attempt_at_a_time(lab: Path, monkeypatch: pytest.MonkeyPatch) -> No
     wanted.log.parent.mkdir(parents=True)
     with FileLock(wanted.log.with_suffix(".lock")):
         assert "another process works on cell: it did not end" in do(wanted).error
+
+
+def test_a_driver_gives_signs_of_life_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heart = Heart(tmp_path)
+    assert sign(tmp_path) == ""
+    heart.beat()
+    first = sign(tmp_path)
+    heart.beat()
+    assert sign(tmp_path) == first != ""
+    monkeypatch.setattr("sapo.grid.lifeline.BEAT", 0.0)
+    heart.beat()
+    assert sign(tmp_path) != first
