@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -105,7 +106,7 @@ class Cluster:
                     for name in ("CPU", "GPU")
                 }
                 raise DataError(
-                    f"no node has {self.needs} (the most: {most['CPU']:.0f} cores, {most['GPU']:.0f} GPUs); "
+                    f"no node has {self.needs} (the most: CPU {most['CPU']:.0f}, GPU {most['GPU']:.0f}); "
                     f"waited {seconds:.0f} s: give fewer with --cpus and --gpus, or wait longer with --wait"
                 )
             time.sleep(1)
@@ -177,6 +178,7 @@ def cluster(address: str | None, needs: Needs, source: Path) -> Iterator[Cluster
         raise DataError("Ray is not installed: pip install -r requirements-grid.txt") from None
     scratch = None
     options: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
+    on_end = signal.getsignal(signal.SIGTERM)
     try:
         if address is None:
             sweep()
@@ -189,6 +191,7 @@ def cluster(address: str | None, needs: Needs, source: Path) -> Iterator[Cluster
         if scratch:
             shutil.rmtree(scratch, ignore_errors=True)
         raise DataError(f"no Ray at {address or 'this machine'}: {last_line(error)}") from None
+    signal.signal(signal.SIGTERM, on_end)  # Ray sets one of its own, which aborts
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     made = Cluster(ray, needs, source)
     try:

@@ -16,7 +16,7 @@ from grids import small_cell, small_pipeline
 from laboratory import REPOSITORY, run
 from sapo.artifacts.versions import versions
 from sapo.grid.home import bring, ref_of
-from sapo.grid.lifeline import Heart, sign
+from sapo.grid.lifeline import SIGN, Heart, sign
 from sapo.grid.pipeline import Sources, closure, git, stages
 from sapo.grid.work import THREADS, Job, code, do, environment, follow, probe, why
 
@@ -83,7 +83,7 @@ def test_the_line_that_tells_most(lines: list[str], told: str) -> None:
 
 GIVER = """import json, subprocess, sys, time
 process = subprocess.Popen([sys.executable, "-m", "sapo.grid.work"], stdin=subprocess.PIPE, text=True)
-process.stdin.write(json.dumps({"folder": "/nowhere"}) + "\\n")
+process.stdin.write(json.dumps({"folder": "FOLDER"}) + "\\n")
 process.stdin.flush()
 time.sleep(600)
 """
@@ -104,11 +104,13 @@ def test_all_ends_when_the_giver_is_killed_or_its_driver_silent(tmp_path: Path, 
     (tmp_path / "sleeper.py").write_text("import subprocess; subprocess.run(['sleep', '599'])\n")
     (tmp_path / "work.py").write_text(WORK)
     giver = GIVER.replace('"-m", "sapo.grid.work"', f'"{tmp_path}/work.py", "{tmp_path}", "{silence}"')
+    giver = giver.replace("FOLDER", str(tmp_path))
     variables = {**os.environ, "PYTHONPATH": str(REPOSITORY / "src")}
     process = psutil.Popen([sys.executable, "-c", giver], env=variables)
     end = time.monotonic() + 60
     while not any("599" in child.cmdline() for child in process.children(recursive=True)):
         assert time.monotonic() < end
+        (tmp_path / SIGN).write_text(str(time.monotonic()))
         time.sleep(0.1)
     started = process.children(recursive=True)
     assert len(started) == 3  # the unit, DVC, a stage
