@@ -191,6 +191,7 @@ def why(lines: list[str]) -> str:
 
 
 def main() -> None:
+    lifeline.step_back()
     content = json.loads(sys.stdin.readline())
     lifeline.end_with_giver(Path(content["folder"]))
     if "probe" in content:
