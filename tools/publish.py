@@ -248,6 +248,7 @@ def replace(source: Path, target: Path) -> None:
         shutil.rmtree(target)
         shutil.copytree(source, target)
     else:
+        target.parent.mkdir(parents=True, exist_ok=True)  # the stored commit may not have had it
         shutil.copy(source, target)
 
 
