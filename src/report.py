@@ -65,8 +65,10 @@ def report() -> None:
     figures.candidates(PLOTS / "candidates.png", candidates, sequence.order, title)
     figures.training(PLOTS / "training.png", training, sequence.order, title)
     lines = {"scores": scores, "candidates": candidates, "training": training}
-    write_page(PLOTS / "report.html", summary, stages, prompts, lineage, answers, lines)
+    page = PLOTS / "report.html"
+    write_page(page, summary, stages, prompts, lineage, answers, lines)
     print(figures.caption(summary, [*NAMES, *(OF_PROBES if sequence.probes else ())]))
+    print(f"all of it, with every answer, on one page: {page}")
 
 
 if __name__ == "__main__":

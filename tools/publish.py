@@ -194,7 +194,10 @@ def record_again(scratch: Path) -> Path:
         for name in ("src", "dvc.yaml", STUDY, ".dvcignore"):
             replace(new / name, old / name)
         shutil.rmtree(old / ".dvc/cache/runs")  # entries of the old code are not to be published again
-        run(old, "dvc", "commit", "--force")
+        # Sections of settings that the stored commit did not have: no stage of it read them
+        write_json(old / "params.yaml", now | read_yaml(old / "params.yaml"))  # JSON is YAML
+        pipelines = ["dvc.yaml", *([STUDY] if (old / "study/dvc.lock").is_file() else [])]
+        run(old, "dvc", "commit", "--force", *pipelines)
         run(old, "dvc", "remote", "add", "--force", "again", str(scratch / "again"))
         run(old, "dvc", "push", "--run-cache", "--remote", "again")
     if (old / "study/dvc.lock").is_file():
@@ -248,6 +251,7 @@ def replace(source: Path, target: Path) -> None:
         shutil.rmtree(target)
         shutil.copytree(source, target)
     else:
+        target.parent.mkdir(parents=True, exist_ok=True)  # the stored commit may not have had it
         shutil.copy(source, target)
 
 

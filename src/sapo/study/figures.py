@@ -78,9 +78,8 @@ def _told(forecast: Forecast) -> str:
 
 def spreads(path: Path, summary: StudySummary, title: str) -> None:
     """The standard deviations that scores consist of: a panel a measure, three bars an outcome of a pair."""
-    figure, axes = plt.subplots(
-        len(UNITS), 1, figsize=(2 + 2.6 * len(summary.pairs), 6.4), layout="constrained", sharex=True
-    )
+    size = (max(7.5, 2 + 2.6 * len(summary.pairs)), 6.4)  # title and legend need their room, too
+    figure, axes = plt.subplots(len(UNITS), 1, figsize=size, layout="constrained", sharex=True)
     for axis, (measure, unit) in zip(axes, UNITS.items(), strict=True):
         places, labels, edges = [], [], []
         for index, pair in enumerate(summary.pairs):
