@@ -190,7 +190,7 @@ def test_nothing_runs_twice_and_methods_come_back_from_the_run_cache(
     project: Path, two_methods: tuple[Path, str], tmp_path: Path
 ) -> None:
     assert not stages_run(run(project, "dvc", "repro"))
-    assert "up to date" in run(project, "dvc", "status")
+    assert "up to date" in run(project, "dvc", "status", "dvc.yaml")
     first = read(project / "metrics/cl.json")
 
     folder, output = copy_of(two_methods[0], tmp_path / "project"), two_methods[1]

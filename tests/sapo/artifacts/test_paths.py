@@ -16,9 +16,11 @@ import sapo.artifacts
 from laboratory import REPOSITORY
 from sapo.artifacts.lineage import LINEAGE, WEIGHTS
 from sapo.artifacts.predictions import predictions_folder
+from sapo.settings.study import Pair
 
 MODULES = [import_module(f"sapo.artifacts.{found.name}") for found in iter_modules(sapo.artifacts.__path__)]
 TASK = "TASK"
+PAIR = Pair(task=TASK, after="BEFORE")
 # What only sapo.artifacts spells
 SPELLED = ("data/paraphrases", "data/predictions", "data/prompts", "data/tasks", "metrics/cl.json")
 SPELLED += (
@@ -33,10 +35,15 @@ SPELLED += (
 
 
 def outs() -> set[str]:
-    """The outputs of all stages of dvc.yaml, those of a task as TASK's."""
+    """The outputs of all stages of both pipelines, those of a task as TASK's, of a pair as PAIR's."""
     text = (REPOSITORY / "dvc.yaml").read_text(encoding="utf-8").replace("${key}", TASK)
+    study = (REPOSITORY / "study/dvc.yaml").read_text(encoding="utf-8")
+    for name, value in {"task": PAIR.task, "after": PAIR.after}.items():
+        study = study.replace(f"${{item.pair.{name}}}", value)
+    study = study.replace("${item.seed}", "1")
+    stages = yaml.safe_load(text)["stages"] | yaml.safe_load(study)["stages"]
     found = set()
-    for stage in yaml.safe_load(text)["stages"].values():
+    for stage in stages.values():
         do = stage.get("do", stage)
         for entry in (*do["outs"], *do.get("metrics", ()), *do.get("plots", ())):
             found |= set(entry) if isinstance(entry, dict) else {entry}
@@ -54,7 +61,7 @@ def given(module: ModuleType) -> Iterator[tuple[str, Path]]:
         elif inspect.isfunction(value) and value.__module__ == module.__name__:
             signature = inspect.signature(value)
             if signature.return_annotation is Path:
-                kinds = {"task": TASK, "stage": TASK, "split": "train"}
+                kinds = {"task": TASK, "stage": TASK, "split": "train", "pair": PAIR, "seed": 1}
                 yield name, value(**{parameter: kinds[parameter] for parameter in signature.parameters})
 
 

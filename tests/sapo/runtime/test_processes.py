@@ -102,6 +102,14 @@ def test_settings_are_read_with_the_check(monkeypatch: pytest.MonkeyPatch) -> No
         load_params(REPOSITORY / "params.yaml")
 
 
+ALONE = ("prepare.py", "base_model.py", "report.py", "study_paraphrase.py", "study_report.py")
+ARGUMENTS: dict[str, list[str]] = {
+    **{script: [] for script in ALONE},
+    "study_losses.py": ["newsgroups", "reuters_r8"],
+    "study_train.py": ["newsgroups", "reuters_r8", "1"],
+}
+
+
 @pytest.mark.parametrize(
     ("script", "environment"),
     [
@@ -114,7 +122,7 @@ def test_every_stage_ends_with_one_line_instead_of_waiting(
     tmp_path: Path, script: str, environment: dict[str, str]
 ) -> None:
     (tmp_path / "params.yaml").write_text((REPOSITORY / "params.yaml").read_text("utf-8"), encoding="utf-8")
-    arguments = [] if script in ("prepare.py", "base_model.py", "report.py") else ["reuters_r8"]
+    arguments = ARGUMENTS.get(script, ["reuters_r8"])
     done = subprocess.run(
         [sys.executable, str(REPOSITORY / "src" / script), *arguments],
         cwd=tmp_path,
