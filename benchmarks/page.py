@@ -86,8 +86,10 @@ def main() -> None:
         browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_page()
         page.goto(path.as_uri())
-        print(f"Chromium {browser.version}, {path.stat().st_size / 1e6:.1f} MB: {options.answers} answers of")
-        print(f"{options.length} characters; median and most of {options.repeats}, in milliseconds")
+        about = (
+            f"{options.answers} answers of {options.length} characters, {path.stat().st_size / 1e6:.1f} MB"
+        )
+        print(f"Chromium {browser.version}; {about}; milliseconds, median and most of {options.repeats}")
         times: dict[str, list[float]] = {name: [] for name in ACTIONS}
         for _ in range(options.repeats):
             for name, action in ACTIONS.items():
