@@ -17,7 +17,8 @@ LINK = re.compile(r"\]\(([^)#:]+)")  # one within the repository
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """The theme's files as they are, and our documents by their paths in the repository."""
     root = Path(config.config_file_path).parent
-    theme = [file for file in files if file.abs_src_path and not Path(file.abs_src_path).is_relative_to(root)]
+    ours = config.docs_dir  # the theme may lie in the repository too, in .venv
+    theme = [file for file in files if file.abs_src_path and not Path(file.abs_src_path).is_relative_to(ours)]
     return Files([*theme, *(document(config, root, name) for name in documents(root))])
 
 

@@ -55,7 +55,7 @@ def main() -> None:
         groups = grouped([read_run(name, bool(arguments.html)) for name in arguments.runs])
         pairs = asked(groups, arguments.difference) if arguments.difference else every(groups)
         if arguments.html:
-            from sapo.page.comparison import write_comparison  # it takes a second
+            from sapo.analysis.comparison_page import write_comparison  # it takes a second
 
             write_comparison(arguments.html, groups, pairs, arguments.metric, kind)
             lines = [f"{arguments.html} is written"]

@@ -114,7 +114,8 @@ def test_equal_seeds_give_equal_bits_and_other_provenance(project: Path, tmp_pat
     shutil.copytree(
         project, folder, ignore=lambda place, names: [name for name in names if f"{place}/{name}" in results]
     )
-    shutil.copytree(project / "data/tasks", folder / "data/tasks")
+    for name in ("data/tasks", ".dvc/plots"):
+        shutil.copytree(project / name, folder / name)
     shutil.rmtree(folder / "models/xsum")
     shutil.rmtree(folder / "models/reuters_r8")
     run(folder, sys.executable, "-c", ALL_STAGES)
@@ -218,7 +219,7 @@ def test_a_tracker_makes_nothing_run_again_and_changes_no_result(tiny_project: P
     params = (folder / "params.yaml").read_text()
     (folder / "params.yaml").write_text(params.replace("report_to: []", "report_to: [tensorboard]"))
     assert (folder / "params.yaml").read_text() != params
-    assert "up to date" in run(folder, "dvc", "status")
+    assert "up to date" in run(folder, "dvc", "status", "dvc.yaml")
     assert not stages_run(run(folder, "dvc", "repro"))
     assert not (folder / ".tracking").exists()
     assert stages_run(run(folder, "dvc", "repro", "-f", "-s", "train@reuters_r8")) == {"train@reuters_r8"}
@@ -263,6 +264,7 @@ def test_stages_without_a_model_import_no_torch(project: Path, tmp_path: Path) -
     """The bank's paraphrases, select with one candidate, the report."""
     folder = tmp_path / "copy"
     shutil.copytree(project, folder, ignore=shutil.ignore_patterns(".git", ".dvc"))
+    shutil.copytree(project / ".dvc/plots", folder / ".dvc/plots")
     params = (folder / "params.yaml").read_text()
     original = params.replace("selector: sapo", "selector: original").replace(
         "paraphrases: true", "paraphrases: false"

@@ -94,6 +94,10 @@ def test_a_study_of_one_seed_and_few_wordings_has_a_report(
     study_report()
     text = REPORT.read_text(encoding="utf-8")
     assert not re.search(r"nan|None|inf\b", text)
+    for path in PLOTS.glob("*.png"):  # the narrowest figures: no title or legend is cut off at their edges
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("L"))
+        assert pixels[:, [0, -1]].min() == 255, path
 
 
 def test_a_rival_that_does_better_is_said_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,12 +21,12 @@ from canaries import MARKUP
 from sapo.analysis import comparison_tables
 from sapo.analysis.answer_metrics import METRICS
 from sapo.analysis.comparison import Run, difference, grouped, read_run, telling
+from sapo.analysis.comparison_page import write_comparison
 from sapo.analysis.continual import NAMES, continual_metrics
 from sapo.analysis.intervals import Table, holm, row_intervals
 from sapo.artifacts.results import RunResults
 from sapo.artifacts.scores import Kind, RowScores, write_scores
 from sapo.artifacts.summary import Metrics, Summary, metric_fields
-from sapo.page.comparison import write_comparison
 from sapo.runtime.errors import ArtifactError, DataError
 
 ORDER = ["one", "two"]

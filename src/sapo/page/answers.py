@@ -94,7 +94,7 @@ def _check_scores(what: str, lines: Sequence[Prediction], scores: np.ndarray) ->
                 raise ArtifactError(f"{what}: row {line.row} has no {metric}")
             if abs(line.scores[metric] - value) > 2e-6:  # rows are kept to 1e-6
                 raise OtherRunError(
-                    f"{what} are of another run: {metric} of row {line.row} is not that of metrics/rows"
+                    f"{what} are of another run: {metric} of row {line.row} is not what was recorded"
                 )
 
 

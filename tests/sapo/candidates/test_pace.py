@@ -12,6 +12,7 @@ from reviews import REVIEWS, check, fail, wanted
 from sapo.candidates import pace
 from sapo.candidates.api import from_api
 from sapo.candidates.pace import ImpatientError, Pace, wanted_wait
+from sapo.runtime import progress
 
 OVERLOADED = Answer(body=b'{"error": {"message": "model overloaded"}}')
 BUSY = [
@@ -35,6 +36,7 @@ def test_twenty_are_had_from_a_server_that_allows_six_in_a_while(
 ) -> None:
     monkeypatch.setattr(pace, "PATIENCE", 60.0)
     monkeypatch.setattr(pace, "FIRST", 0.05)
+    monkeypatch.setattr(progress, "LINE_EVERY", 0.0)
     endpoint.lets_through(6, 0.3, busy)
     texts, how = from_api(REVIEWS, wanted(20, concurrency))
     check(texts, 20)

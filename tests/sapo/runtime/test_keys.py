@@ -33,10 +33,11 @@ def test_every_stage_says_which_keys_it_needs() -> None:
         path.stem: path.read_text().splitlines()[-1].strip() for path in (REPOSITORY / "src").glob("*.py")
     }
     assert started["paraphrase"] == "run(paraphrase, OPENAI)"
+    assert started["prepare"] == "run(prepare, HUB)"
     assert started["base_model"] == "run(base_model, HUB)"
     assert started["train"] == "run(train, TRACKERS)"
     assert started["study_paraphrase"] == "run(study_paraphrase, OPENAI)"
-    for stage in set(started) - {"paraphrase", "base_model", "train", "study_paraphrase"}:
+    for stage in set(started) - {"paraphrase", "prepare", "base_model", "train", "study_paraphrase"}:
         assert ", " not in started[stage]
 
 
