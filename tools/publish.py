@@ -7,14 +7,16 @@ published/ holds adapters, prompts, predictions and scores of four methods at th
 small file for each of these runs, for other seeds, and for further methods. A run of `publish.py` that was
 stopped goes on where it was, in .publish/.
 
-With --same one method, which uses the code of all four, is run whole, and all that it makes must be byte for
-byte what is stored; so must the metrics and row scores of the further methods, which use other code, and a
-part of the study. Else nothing changes, and results/ does in no case. Either way published/, results/,
+With --same one method, which uses the code of all four, is run whole, and must make all that is stored of it
+again, byte for byte; outputs that the earlier code did not have are added. The metrics and row scores of the
+further methods, which use other code, must be the stored ones too, and so must a part of the study. Else
+nothing changes, and results/ does in no case. Either way published/, results/,
 dvc.lock, metrics/, plots/, study/ and the README's tables are then to be committed together.
 """
 
 import argparse
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -46,7 +48,7 @@ DIFFERENCES = [("lora_inc_sapo", "lora_inc"), ("olora_sapo", "olora")]
 DRAWN = ("seq_lora", "lora_inc", "lora_inc_sapo", "joint")  # in the README's figure
 STORE, RESULTS, WORK = Path("published"), Path("results"), Path(".publish")
 # What decides the results
-DECIDES = ("src", "conf", "dvc.yaml", STUDY, "requirements.txt", ".dvc/config")
+DECIDES = ("src", "conf", "dvc.yaml", STUDY, "requirements.txt", ".dvc/config", ".dvc/plots")
 CHECKED = "olora_sapo"  # selects prompts and has the orthogonal term
 README, START, END = Path("README.md"), "<!-- results -->\n", "<!-- /results -->\n"
 LEAVES = str(FOLDER)  # when and where: differs from run to run
@@ -180,9 +182,15 @@ def record_again(scratch: Path) -> Path:
     new = clone(scratch / "new")
     print(f"{CHECKED}: running, to see whether its results are the stored ones", flush=True)
     run(new, "dvc", "exp", "run", "--force", "-S", f"method={CHECKED}")
-    made = results(read_yaml(new / "dvc.lock"))
-    if odd := sorted(path for path in stored.keys() | made.keys() if stored.get(path) != made.get(path)):
+    stages = read_yaml(new / "dvc.lock")["stages"]
+    made = results({"stages": stages})
+    if odd := sorted(path for path, md5 in stored.items() if made.get(path) != md5):
         raise DataError(f"these are not byte for byte the stored ones: {', '.join(odd)}; run `make publish`")
+    added = [  # the commands of stages with outputs that the earlier code did not have
+        stage["cmd"]
+        for stage in stages.values()
+        if not results({"stages": {"": stage}}).keys() <= stored.keys()
+    ]
     for method, found in kept.items():
         check_same(found, results_of(new, method, seed), paths[method])
 
@@ -191,11 +199,13 @@ def record_again(scratch: Path) -> Path:
         run(old, "git", "checkout", "--quiet", "--force", made_by, "--", ".")
         run(old, "git", "clean", "--quiet", "-fd", "src")
         run(old, "dvc", "exp", "run", "--pull", "-S", f"method={method}")
-        for name in ("src", "dvc.yaml", STUDY, ".dvcignore"):
+        for name in ("src", "dvc.yaml", STUDY, ".dvcignore", ".dvc/plots"):
             replace(new / name, old / name)
         shutil.rmtree(old / ".dvc/cache/runs")  # entries of the old code are not to be published again
         # Sections of settings that the stored commit did not have: no stage of it read them
         write_json(old / "params.yaml", now | read_yaml(old / "params.yaml"))  # JSON is YAML
+        for command in added:
+            run(old, *shlex.split(command))
         pipelines = ["dvc.yaml", *([STUDY] if (old / "study/dvc.lock").is_file() else [])]
         run(old, "dvc", "commit", "--force", *pipelines)
         run(old, "dvc", "remote", "add", "--force", "again", str(scratch / "again"))

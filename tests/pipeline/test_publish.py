@@ -99,11 +99,13 @@ def test_changed_code_is_signed_only_where_it_changes_no_number(published: Path,
     shutil.copy(
         clone / "results/replay-1.json", clone / "results/later-1.json"
     )  # after all that was published
-    commit(clone, "a comment")
+    write_more(clone)
+    commit(clone, "a comment, and a report that writes one more file")
     before = {path.name for path in (clone / "published").rglob("*") if path.is_file()}
     run(clone, sys.executable, "tools/publish.py", "--same")
     after = {path.name for path in (clone / "published").rglob("*") if path.is_file()}
     assert len(after - before) > 0
+    assert (clone / "plots/more.txt").read_text() == "more"
     assert (clone / "results/later-1.json").is_file()
     assert not run(clone, "git", "status", "--porcelain", "--", "results/*.json")
     commit(clone, "signed")
@@ -128,6 +130,17 @@ def test_changed_code_is_signed_only_where_it_changes_no_number(published: Path,
     assert "data/prompts/reuters_r8.json" in refused
     assert "not byte for byte the stored ones" in refused
     assert not run(clone, "git", "status", "--porcelain")
+
+
+def write_more(clone: Path) -> None:
+    """Let the stage report have an output that is not stored."""
+    for name, old, new in (
+        ("src/report.py", '    page = PLOTS / "report', '    (PLOTS / "more.txt").write_text("more")\n'),
+        ("dvc.yaml", "      - plots/report.html: {cache: false}", "      - plots/more.txt: {cache: false}\n"),
+    ):
+        text = (clone / name).read_text()
+        assert text.count(old) == 1
+        (clone / name).write_text(text.replace(old, new + old))
 
 
 def run_changed(clone: Path, place: Path, text: str) -> str:

@@ -172,7 +172,13 @@ def test_runs_are_told_apart_by_what_differs_and_the_same_run_counts_once() -> N
 
 @pytest.mark.parametrize(
     ("name", "told"),
-    [("paraphrase.path", True), ("model.adapter", True), ("sequence.path", False), ("model.path", False)],
+    [
+        ("paraphrase.path", True),
+        ("model.adapter", True),
+        ("sequence.path", False),
+        ("model.path", False),
+        ("tracking.report_to", False),
+    ],
 )
 def test_a_file_of_paraphrases_tells_runs_apart_and_the_place_of_the_data_does_not(
     name: str, told: bool

@@ -32,7 +32,7 @@ from sapo.runtime.files import parse_yaml, sha256_json
 # Settings that tell no runs apart: the seed, another program's, what is time and memory, and where things are
 # on a machine or follow from other settings. A file of paraphrases (paraphrase.path) is what was run.
 ALIKE = {
-    *("seed", "launch", "study", "data.url", "paraphrase.concurrency", "sequence.path"),
+    *("seed", "launch", "study", "tracking", "data.url", "paraphrase.concurrency", "sequence.path"),
     *("model.path", "model.paths", "model.adapter_path", "model.adapter_paths"),
     *(f"{section}.{field}" for section in ("selection", "train", "evaluate") for field in EFFORT),
 }
