@@ -119,7 +119,7 @@ def test_a_requeued_job_goes_on_and_its_results_are_those_of_plain_runs(
     subprocess.run(["scontrol", "requeue", job], env=slurm, check=True)
     wait_for(lambda: not told(slurm, "squeue", "--noheader", f"--jobs={job}").strip(), 1200)
     log = (lab / f"grid-{job}.log").read_text(encoding="utf-8")
-    assert re.search(r"1 cells finished", log), log[-3000:]
+    assert re.search(r"1 of 1 cells finished", log), log[-3000:]
     assert "goes on from checkpoint-" in "".join(path.read_text() for path in lab.glob(".grid/logs/*.log"))
     assert outputs(lab, "olora") == outputs(plain, "olora")
     assert "olora" in run(lab, "dvc", "exp", "list", "--name-only")

@@ -81,7 +81,7 @@ def locked(options: Options, folder: Path) -> int:
     wanted = report.wanted_units(made, at_home, finished)
     state = State(done=set(made.units) - set(wanted))
     if not wanted:
-        print(f"all {len(made.cells)} cells are at home")
+        print(f"all is at home: {len(made.cells)} of {len(made.cells)} cells")
         return 0
     seconds = report.expected(made, durations, finished)
     room = max(RESERVE, *(sizes.clone(of) + sizes.cache(of) for of in made.of_cell.values()))

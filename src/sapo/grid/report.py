@@ -41,8 +41,8 @@ def dry(
     run = [key for key in keys if key not in finished]
     cells = len(plan.cells)
     lines.append(
-        f"{cells} cells, {len(home)} at home; {len(run)} stages to run, {len(keys) - len(run)} in the cache; "
-        f"cells alone would be {sum(len(of) for of in plan.of_cell.values())} stages"
+        f"cells: {cells}, at home {len(home)}; stages: {len(run)} to run, {len(keys) - len(run)} in the cache; "
+        f"each cell alone would be {sum(len(of) for of in plan.of_cell.values())} in all"
     )
     unknown = sorted(
         {plan.stages[key].name.partition("@")[0] for key in run if durations.of(plan.stages[key]) is None}
@@ -107,7 +107,7 @@ def summary(plan: Plan, state: State, home: set[str], folder: Path, seconds: flo
     missing = len(plan.cells) - len(finished) - len(home)
     counted = Counter(name for _, name in state.ran)
     lines.append(
-        f"{len(finished)} cells finished in {shown(seconds)}, {len(home)} were at home, "
-        f"{missing} are missing; {sum(counted.values())} stages ran"
+        f"{len(finished)} of {len(plan.cells)} cells finished in {shown(seconds)}, {len(home)} were at home, "
+        f"{missing} missing; stages run: {sum(counted.values())}"
     )
     return lines

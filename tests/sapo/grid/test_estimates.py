@@ -53,7 +53,7 @@ def test_dry_sets_apart_what_is_in_the_cache_and_at_home(tmp_path: Path) -> None
     assert "a             run train report" in text
     assert "b             run report; in the cache train" in text
     assert "c             is at home" in text
-    assert "3 cells, 1 at home; 4 stages to run, 1 in the cache; cells alone would be 12 stages" in text
+    assert "cells: 3, at home 1; stages: 4 to run, 1 in the cache; each cell alone would be 12 in all" in text
     assert "never measured here, and not counted: report" in text
     assert f"about {shown(2 * START + 120)}, 2 at a time" in text
 
@@ -74,7 +74,7 @@ def test_the_summary_names_what_failed_why_and_what_waits_for_it(tmp_path: Path)
     assert "shared-first failed: error: no rows\n    line one\n" in text
     assert f"the whole log: {tmp_path}/logs/shared-first.log" in text
     assert "a did not run: it waits for shared-first" in text
-    assert "1 cells finished in 2 min, 0 were at home, 2 are missing; 2 stages ran" in text
+    assert "1 of 3 cells finished in 2 min, 0 were at home, 2 missing; stages run: 2" in text
 
 
 def test_progress_tells_the_stage_under_way_once_and_the_time_to_go(
