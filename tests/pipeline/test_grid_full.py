@@ -1,4 +1,4 @@
-"""The grid where something is full: a disk, which stops new units but not running ones; Ray's object store."""
+"""The grid where something is full: a disk, which stops new units alone; the object store of Ray."""
 
 import subprocess
 import sys
