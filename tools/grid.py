@@ -2,7 +2,7 @@
 
 usage: python tools/grid.py [study] -S method=lora_inc,lora_inc_sapo -S seed=1,2,3 [--gpus 1] [--cpus 2]
            [--dry] [--address HOST:PORT] [--name PREFIX] [--folder FOLDER] [--keep] [--allow-dirty]
-           [--wait SECONDS] [--places N]
+           [--remote NAME] [--wait SECONDS] [--places N]
 
 The options -S are those of `dvc exp run --queue`. Finished cells are experiments (`dvc exp show`,
 `dvc exp apply`, tools/compare.py). Stopped or killed, the same command goes on. See docs/grid.md.
@@ -48,6 +48,9 @@ def main() -> None:
     parser.add_argument("--name", default="", help="the names of the experiments begin so")
     parser.add_argument(
         "--folder", type=Path, default=Path(".grid"), help="clones and logs; every node sees it (.grid)"
+    )
+    parser.add_argument(
+        "--remote", help="a DVC remote that results go to and come from, where nodes share no cache"
     )
     parser.add_argument("--keep", action="store_true", help="leave the clones of finished cells")
     parser.add_argument("--allow-dirty", action="store_true", help="take uncommitted changes along")

@@ -11,13 +11,15 @@ from typing import Any
 
 from sapo.grid.kept import Kept, locked
 from sapo.grid.pipeline import Stage
+from sapo.runtime.errors import DataError
 from sapo.runtime.files import parse_yaml
 
 
 class Cache:
-    """DVC's cache of the repository that is the working folder, and what the grid keeps."""
+    """DVC's cache of the repository that is the working folder, or a remote, and what the grid keeps."""
 
-    def __init__(self, kept: Kept) -> None:
+    def __init__(self, kept: Kept, remote: str = "") -> None:
+        from dvc.exceptions import DvcException
         from dvc.fs import LocalFileSystem
         from dvc.repo import Repo
 
@@ -27,6 +29,13 @@ class Cache:
         self.folder = Path(self.objects.path).parents[1]  # CACHE/files/md5
         self.runs = Path(self.repo.stage_cache.cache_dir)
         self.fs = LocalFileSystem()
+        self.results = self.objects  # where those of finished stages are
+        if remote:
+            try:
+                self.results = self.repo.cloud.get_remote_odb(remote)
+                self.repo.stage_cache.pull(remote)
+            except DvcException as error:
+                raise DataError(f"--remote {remote}: {error}") from None
         self.sources: dict[str, str | None] = {}
         self.entries: dict[str, dict[str, Any] | None] = {}
         self.here = set[str]()  # stages whose outputs lie in the workspace alone
@@ -133,20 +142,20 @@ class Cache:
         from dvc_data.hashfile.tree import Tree
 
         if maker.restored:
-            return Tree.load(self.objects, hash_info(out["md5"]))
+            return Tree.load(self.results, hash_info(out["md5"]))
         if maker.key in self.here:
             return self.build(Path(out["path"]))
         return self.build(self.kept.output(maker, out["path"]), kept=True)
 
     def has(self, md5: str) -> bool:
-        if not self.objects.exists(md5):
+        if not self.results.exists(md5):
             return False
         if not md5.endswith(".dir"):
             return True
         from dvc_data.hashfile.tree import Tree
 
-        tree = Tree.load(self.objects, hash_info(md5))
-        return all(self.objects.exists(hash_.value) for _, _, hash_ in tree)
+        tree = Tree.load(self.results, hash_info(md5))
+        return all(self.results.exists(hash_.value) for _, _, hash_ in tree)
 
 
 def plain(content: Any) -> Any:

@@ -14,8 +14,8 @@ LOCAL = Path(".dvc/config.local")
 KEPT = ".checkpoints"  # of the clone before: a training goes on from there
 
 
-def make(repository: Path, clone: Path, origin: Origin, cache: Path) -> None:
-    """Clone the commit, with the user's changes if there are any, and let DVC use the shared cache.
+def make(repository: Path, clone: Path, origin: Origin, cache: Path, remote: str = "") -> None:
+    """Clone the commit, with the user's changes if there are any, and let DVC use the cache or the remote.
 
     What an earlier attempt left goes: finished stages come back from the cache, and `.checkpoints` stays.
     """
@@ -35,18 +35,20 @@ def make(repository: Path, clone: Path, origin: Origin, cache: Path) -> None:
     for name in ("user.name", "user.email"):
         told = subprocess.run(["git", "-C", str(repository), "config", name], capture_output=True, text=True)
         run("git", "-C", str(clone), "config", name, told.stdout.strip() or "grid")
-    share_cache(repository, clone, cache)
+    share_cache(repository, clone, cache, remote)
     if saved.is_dir():
         saved.rename(clone / KEPT)
 
 
-def share_cache(repository: Path, clone: Path, cache: Path) -> None:
-    """DVC's local settings of the clone: the user's own, and the shared cache."""
+def share_cache(repository: Path, clone: Path, cache: Path, remote: str = "") -> None:
+    """DVC's local settings of the clone: the user's own, and the shared cache, or its own and a remote."""
     local = ConfigParser(interpolation=None, strict=False)
     local.read(repository / LOCAL, encoding="utf-8")
     if not local.has_section("cache"):
         local.add_section("cache")
-    local["cache"]["dir"] = str(cache)
+    local["cache"]["dir"] = str(clone / ".dvc/cache" if remote else cache)
+    if remote:
+        local["core"] = {**(local["core"] if local.has_section("core") else {}), "remote": remote}
     with (clone / LOCAL).open("w", encoding="utf-8") as stream:
         local.write(stream)
 

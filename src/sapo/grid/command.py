@@ -28,7 +28,19 @@ class Options:
     """What the command line says; see tools/grid.py."""
 
     FROM_COMMAND_LINE: ClassVar[Sequence[str]] = (
-        *("address", "cpus", "gpus", "dry", "name", "folder", "keep", "allow_dirty", "wait", "places"),
+        *(
+            "address",
+            "cpus",
+            "gpus",
+            "dry",
+            "name",
+            "folder",
+            "remote",
+            "keep",
+            "allow_dirty",
+            "wait",
+            "places",
+        ),
     )
     overrides: Sequence[str]
     study: bool = False
@@ -38,6 +50,7 @@ class Options:
     dry: bool = False
     name: str = ""
     folder: Path = Path(".grid")
+    remote: str = ""
     keep: bool = False
     allow_dirty: bool = False
     wait: int = 60
@@ -68,7 +81,7 @@ def locked(options: Options, folder: Path) -> int:
     at_home = home.at_home(asked, origin)
     file = STUDY if options.study else EXPERIMENT
     made = planned(asked, origin.tree, options.study)
-    cache = Cache(Kept(folder / "kept"))
+    cache = Cache(Kept(folder / "kept"), options.remote)
     for stages_of in made.of_cell.values():
         cache.adopt(stages_of, keep=not options.dry)
     finished = {key for stages in made.of_cell.values() for key in cache.finished(stages)}
@@ -89,6 +102,7 @@ def locked(options: Options, folder: Path) -> int:
         repository=Path.cwd(),
         folder=folder,
         cache=cache.folder,
+        remote=options.remote,
         origin=origin,
         file=file,
         cpus=options.cpus,
@@ -102,7 +116,7 @@ def locked(options: Options, folder: Path) -> int:
         ray.wait_for_place(options.wait)
         if gpus := ray.unused_gpus():
             print(f"{gpus} GPUs are not used: give --gpus 1", flush=True)
-        ray.probe(folder, cache.folder)
+        ray.probe(folder, folder if options.remote else cache.folder)
         with Progress(made, folder, seconds, ray.places()) as progress:
             Driver(made, settings, durations, state).run(ray, progress.tell)
             progress.tell(state)

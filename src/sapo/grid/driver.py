@@ -33,7 +33,7 @@ class State:
 
 @dataclass(frozen=True)
 class Settings:
-    """What does not change while the grid runs. room: bytes that one more unit needs."""
+    """What does not change while the grid runs. room: bytes that one more unit needs. remote: see Job."""
 
     repository: Path
     folder: Path
@@ -44,6 +44,7 @@ class Settings:
     keep: bool
     wait: float
     room: int = RESERVE
+    remote: str = ""
 
 
 class Driver:
@@ -109,6 +110,7 @@ class Driver:
             repository=str(own.repository),
             folder=str(own.folder),
             cache=str(own.cache),
+            remote=own.remote,
             head=own.origin.head,
             tree=own.origin.tree,
             final=unit.final,

@@ -41,7 +41,8 @@ def dry(
     run = [key for key in keys if key not in finished]
     cells = len(plan.cells)
     lines.append(
-        f"cells: {cells}, at home {len(home)}; stages: {len(run)} to run, {len(keys) - len(run)} in the cache; "
+        f"cells: {cells}, at home {len(home)}; stages: {len(run)} to run, "
+        f"{len(keys) - len(run)} in the cache; "
         f"each cell alone would be {sum(len(of) for of in plan.of_cell.values())} in all"
     )
     unknown = sorted(

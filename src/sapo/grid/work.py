@@ -40,6 +40,7 @@ class Job:
     """What a node has to know. All paths are absolute and seen by every node.
 
     stages: all that must be there in the end, in their order. keys: of those that the unit itself may run.
+    remote: the DVC remote that results come from and go to, where nodes share no cache; empty where they do.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Job:
     cpus: int
     stages: list[dict[str, Any]]
     keys: tuple[str, ...]
+    remote: str = ""
     environment: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -107,22 +109,20 @@ def run(job: Job, outcome: Outcome) -> None:
     stages = [Stage(**stage) for stage in job.stages]
     own = [stage for stage in stages if stage.key in job.keys]
     kept = Kept(Path(job.folder) / "kept")
-    clones.make(Path(job.repository), clone, Origin(job.head, job.tree), Path(job.cache))
+    clones.make(Path(job.repository), clone, Origin(job.head, job.tree), Path(job.cache), job.remote)
     kept.place(clone, stages)
+    pull = ["--pull"] if job.remote else []  # the run-cache too
     if job.final:
         settings = [part for override in job.overrides for part in ("-S", override)]
-        command = [
-            "exp",
-            "run",
-            "--name",
-            job.name,
-            *settings,
-            *([job.file] if job.file != EXPERIMENT else []),
-        ]
+        file = [job.file] if job.file != EXPERIMENT else []
+        command = ["exp", "run", *pull, "--name", job.name, *settings, *file]
     else:
         (clone / "params.yaml").write_text(job.params, encoding="utf-8")
-        command = ["repro", *(stage.target for stage in own)]
+        command = ["repro", *pull, *(stage.target for stage in own)]
     status, lines, outcome.seconds = follow(["dvc", *command], clone, environment(job), job.log)
+    if job.remote and not status:
+        push = ["dvc", "push", "--run-cache", *(stage.target for stage in (stages if job.final else own))]
+        status, lines, _ = follow(push, clone, environment(job), job.log)
     if status < 0:
         raise InterruptedError(f"dvc was killed (signal {-status})")
     if status:

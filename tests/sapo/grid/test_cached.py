@@ -11,6 +11,7 @@ from laboratory import run
 from sapo.grid.cached import Cache
 from sapo.grid.kept import Kept
 from sapo.grid.pipeline import Sources, Stage, stages
+from sapo.runtime.errors import DataError
 
 ALL = {"rows", "part@a", "part@b", "whole"}
 
@@ -88,3 +89,14 @@ def test_changed_code_is_other_work(lab: Path) -> None:
     (lab / "src/make.py").write_text((lab / "src/make.py").read_text() + "\n")
     run(lab, "git", "commit", "-qam", "code")
     assert found(cache()) == set()
+
+
+def test_what_a_remote_has_is_found_without_a_cache(lab: Path) -> None:
+    run(lab, "dvc", "remote", "add", "store", str(lab.parent / "store"))
+    empty = Cache(Kept(Path(".grid/kept")), "store")
+    assert found(empty) == {"rows"}  # it lies in the workspace
+    run(lab, "dvc", "push", "--run-cache", "--remote", "store")
+    shutil.rmtree(lab / ".dvc/cache")
+    assert found(Cache(Kept(Path(".grid/kept")), "store")) == ALL
+    with pytest.raises(DataError, match=r"--remote other: .*other"):
+        Cache(Kept(Path(".grid/kept")), "other")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -158,7 +159,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "lab"
 
 
-def unit(lab: Path, final: bool, *names: str, **values: int) -> Job:
+def unit(lab: Path, final: bool, *names: str, remote: str = "", **values: int) -> Job:
     """A job for these stages of a cell, or for the cell itself."""
     cell, head = small_cell("cell", **values), git("rev-parse", "HEAD")
     of = stages(cell, Sources(head))
@@ -167,7 +168,7 @@ def unit(lab: Path, final: bool, *names: str, **values: int) -> Job:
         lab,
         **{"name": "cell" if final else "shared", "final": final, "head": head, "tree": head, "cpus": 1},
         **{"folder": str(lab / ".grid"), "cache": str(lab / ".dvc/cache"), "params": cell.text},
-        **{"overrides": cell.overrides, "keys": tuple(own)},
+        **{"overrides": cell.overrides, "keys": tuple(own), "remote": remote},
         stages=[asdict(of[key]) for key in (of if final else closure(own, of))],
     )
 
@@ -189,6 +190,24 @@ def test_shared_stages_run_once_and_a_cell_ends_with_its_experiment(lab: Path) -
     run(lab, "dvc", "exp", "run", "--name", "plain", "-S", "seed=7")
     plain = run(lab, "git", "for-each-ref", "--format=%(refname)", "refs/exps/*/*/plain").strip()
     assert git("diff", "--stat", plain, ref) == ""
+
+
+def test_without_a_common_cache_results_come_from_a_remote_and_go_there(lab: Path) -> None:
+    run(lab, "dvc", "remote", "add", "store", str(lab.parent / "store"))
+    run(lab, "git", "commit", "-qam", "a remote")
+    shared = do(unit(lab, False, "rows", "part@a", "part@b", remote="store"))
+    assert (shared.error, set(shared.seconds)) == ("", {"rows", "part@a", "part@b"})
+    shutil.rmtree(unit(lab, False).clone)
+    cell = do(unit(lab, True, "whole", seed=7, remote="store"))
+    assert (cell.error, set(cell.seconds)) == ("", {"whole"})
+    bring(unit(lab, True).clone, git("rev-parse", "HEAD"), "cell")
+    shutil.rmtree(unit(lab, True).clone)
+    assert not list((lab / ".dvc/cache/files").rglob("*"))
+    subprocess.run(
+        [sys.executable, "-m", "dvc", "exp", "apply", "cell"], cwd=lab
+    )  # the files are not here yet
+    run(lab, "dvc", "pull", "--remote", "store", "--allow-missing")
+    assert (lab / "model.txt").read_text().startswith("7 ")
 
 
 def test_a_stage_that_fails_is_told_with_the_end_of_its_log(lab: Path) -> None:
