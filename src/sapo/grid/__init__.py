@@ -1,0 +1,1 @@
+"""Many experiments on many machines: cells, which stages they share, clones, Ray."""
