@@ -8,12 +8,18 @@ from typing import Any
 import psutil
 import yaml
 
-from laboratory import run
+from laboratory import run, settings
 from sapo.grid.axes import Cell
 from sapo.grid.pipeline import Stage
 from sapo.grid.plan import Plan, plan
 
 PATIENCE = 300  # seconds until a test that waits for a stage gives up
+
+
+def once(*axes: str) -> list[str]:
+    """The settings of small runs and these, each key once: the last one."""
+    by_key = {override.partition("=")[0]: override for override in settings(*axes)[1::2]}
+    return [part for override in by_key.values() for part in ("-S", override)]
 
 
 def cell(name: str) -> Cell:

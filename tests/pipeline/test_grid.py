@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from grids import PATIENCE, at_work, outputs, training, wait_for
-from laboratory import commit, copy_of, environment, experiment, new_project, run, settings
+from grids import PATIENCE, at_work, once, outputs, training, wait_for
+from laboratory import commit, copy_of, environment, experiment, new_project, run
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install -r requirements-grid.txt")
 END = 30  # seconds in which all that a killed grid started must have ended
@@ -40,7 +40,7 @@ def plain(tiny_project: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
 
 
 def grid(folder: Path, *options: str, fails: bool = False, axes: tuple[str, ...] = (METHODS,)) -> str:
-    return run(folder, sys.executable, "tools/grid.py", *settings(*axes), *options, fails=fails)
+    return run(folder, sys.executable, "tools/grid.py", *once(*axes), *options, fails=fails)
 
 
 def stages_run(folder: Path) -> list[str]:
@@ -90,20 +90,20 @@ def test_a_grid_is_what_its_experiments_are_alone(lab: Path, plain: dict[str, di
 def test_a_cell_that_fails_does_not_stop_the_others(lab: Path) -> None:
     told = grid(lab, "--name", "rate", fails=True, axes=("method=olora", "train.learning_rate=0.01,1e30"))
     assert "1 of 2 cells finished" in told
-    assert "rate-learning_rate1e30 failed: error:" in told
+    assert "rate-learning_rate1e+30 failed: error:" in told
     assert "lower train.learning_rate" in told
     log = re.search(r"the whole log: (\S+)", told)
     assert log
     assert "Running stage 'train@reuters_r8'" in Path(log[1]).read_text(encoding="utf-8")
     assert set(run(lab, "dvc", "exp", "list", "--name-only").split()) >= {"rate-learning_rate0.01"}
-    assert "learning_rate1e30" not in run(lab, "dvc", "exp", "list", "--name-only")
+    assert "learning_rate1e" not in run(lab, "dvc", "exp", "list", "--name-only")
     assert at_work(lab) == []
 
 
 def start(lab: Path, *options: str) -> subprocess.Popen[str]:
     """The grid of the two methods, under way, in a process group of its own."""
     log = (lab.parent / "driver.log").open("a")
-    command = [sys.executable, "tools/grid.py", *settings(METHODS, "train.epochs=20"), *options]
+    command = [sys.executable, "tools/grid.py", *once(METHODS, "train.epochs=20"), *options]
     return subprocess.Popen(
         command, cwd=lab, env=environment(), text=True, stdout=log, stderr=log, start_new_session=True
     )

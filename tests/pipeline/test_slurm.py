@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from grids import outputs, training, wait_for
-from laboratory import commit, copy_of, environment, experiment, run, settings
+from grids import once, outputs, training, wait_for
+from laboratory import commit, copy_of, environment, experiment, run
 
 NEEDED = ("slurmctld", "slurmd", "munged", "sbatch", "scontrol", "squeue")
 FOUND = {name: shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin") for name in NEEDED}
@@ -107,7 +107,7 @@ def test_a_requeued_job_goes_on_and_its_results_are_those_of_plain_runs(
     lab = copy_of(tiny_project, tmp_path / "lab")
     commit(lab, "baseline")
     sent = subprocess.run(
-        ["sbatch", "tools/slurm/grid.sbatch", *settings("method=olora", "train.epochs=20"), "--name", ""],
+        ["sbatch", "tools/slurm/grid.sbatch", *once("method=olora", "train.epochs=20"), "--name", ""],
         cwd=lab,
         env=slurm,
         text=True,

@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -26,6 +27,7 @@ from sapo.runtime.errors import DataError
 STARTS = 3  # attempts to start Ray here
 SCRATCH = "sapo-grid-"  # and the driver's process id: where Ray has its sockets and logs
 RETRIES = 3  # of a unit whose worker or node died
+REACH = 10.0  # seconds for a connection to an address
 OBJECTS = 80 * 2**20  # bytes of Ray's object store: jobs hand over a few lines
 
 
@@ -185,6 +187,7 @@ def cluster(address: str | None, needs: Needs, source: Path) -> Iterator[Cluster
             scratch = tempfile.mkdtemp(prefix=f"{SCRATCH}{os.getpid()}-")
             start_here(ray, {"_temp_dir": scratch, "include_dashboard": dashboard(), **options})
         else:
+            check_reached(address)
             ray.init(address=address, **options)
     except Exception as error:  # Ray has no class of its own for these
         ray.shutdown()
@@ -201,6 +204,13 @@ def cluster(address: str | None, needs: Needs, source: Path) -> Iterator[Cluster
         ray.shutdown()
         if scratch:
             shutil.rmtree(scratch, ignore_errors=True)
+
+
+def check_reached(address: str) -> None:
+    """Raises OSError where nothing listens: Ray itself would try for many minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if port.isdigit():  # not `auto`, or `local`
+        socket.create_connection((host.strip("[]"), int(port)), timeout=REACH).close()
 
 
 def sweep() -> None:
