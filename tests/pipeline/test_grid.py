@@ -17,6 +17,8 @@ from laboratory import commit, copy_of, environment, experiment, new_project, ru
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install -r requirements-grid.txt")
 END = 30  # seconds in which all that a killed grid started must have ended
+AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")  # they see late that their Ray is gone:
+LONGER = 60  # seconds after which they look
 METHODS = "method=lora_inc,olora"
 NAMES = ["lora_inc", "olora"]
 
@@ -128,14 +130,14 @@ def test_a_driver_that_ends_takes_all_with_it_and_the_same_command_goes_on(
     wait_for(lambda: training(lab))
     driver.send_signal(number)
     driver.wait(END)
-    wait_for(lambda: not at_work(lab), END)
+    wait_for(lambda: all(process.name() in AGENTS for process in at_work(lab)), END)
     assert run(lab, "git", "show-ref") == refs  # nothing half-finished is at home
     told = grid(lab, axes=(METHODS, "train.epochs=20"))
     assert "0 missing" in told
     assert {name: outputs(lab, name) for name in NAMES} == undisturbed
     logs = "".join(path.read_text(encoding="utf-8") for path in (lab / ".grid/logs").glob("*.log"))
     assert "goes on from checkpoint-" in logs
-    assert left(lab) == []
+    wait_for(lambda: left(lab) == [], 2 * LONGER)
 
 
 @pytest.fixture

@@ -91,4 +91,4 @@ def end(*_: object) -> None:
     for process in started:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
-    os._exit(1)
+    os.kill(os.getpid(), signal.SIGKILL)  # not as one that failed: a driver that lives has it done again
