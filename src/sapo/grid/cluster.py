@@ -28,6 +28,7 @@ STARTS = 3  # attempts to start Ray here
 SCRATCH = "sapo-grid-"  # and the driver's process id: where Ray has its sockets and logs
 RETRIES = 3  # of a unit whose worker or node died
 REACH = 10.0  # seconds for a connection to an address
+TOKEN = Path("~/.ray/auth_token")  # what processes of one Ray know each other by
 OBJECTS = 80 * 2**20  # bytes of Ray's object store: jobs hand over a few lines
 
 
@@ -175,6 +176,8 @@ def cluster(address: str | None, needs: Needs, source: Path) -> Iterator[Cluster
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         # With no GPU asked for a cell gets none, and is not told that this is new
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
+        if address is not None and TOKEN.expanduser().is_file():
+            os.environ.setdefault("RAY_AUTH_MODE", "token")  # as `ray start` does
         import ray
     except ImportError:
         raise DataError("Ray is not installed: pip install -r requirements-grid.txt") from None
