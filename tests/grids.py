@@ -56,6 +56,7 @@ def pair(*names: str, spread: str = "-") -> Plan:
 def outputs(folder: Path, name: str) -> dict[str, str]:
     """The hash of each output of an experiment, but for when and where its stages ran."""
     ref = run(folder, "git", "for-each-ref", "--format=%(refname)", f"refs/exps/*/*/{name}").strip()
+    assert ref, name
     lock = yaml.safe_load(run(folder, "git", "show", f"{ref}:dvc.lock"))
     found = {out["path"]: out["md5"] for stage in lock["stages"].values() for out in stage["outs"]}
     return {path: md5 for path, md5 in found.items() if not path.startswith("metrics/provenance")}
