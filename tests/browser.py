@@ -1,7 +1,7 @@
 """Debian's Chromium, driven by playwright: pages as people see them. Skips where either is missing."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,12 @@ class Seen:
 
     def choose(self, state: str) -> None:
         self.page.locator(f'input[name="state"][value="{state}"]').check()
+
+    def unfold(self, summaries: Iterable[Any]) -> None:
+        """Open them, and wait for what that draws: the event "toggle" comes a while after the click."""
+        for summary in summaries:
+            summary.click()
+        self.page.locator("#rows > li:not(.open):has(> details[open])").first.wait_for(state="detached")
 
 
 @contextmanager

@@ -95,7 +95,7 @@ def test_a_row_shows_its_answers_and_on_demand_its_prompts_and_scores(seen: Seen
     row = seen.page.locator("#rows > li").first
     assert row.locator(".answers .given").all_inner_texts() == ["said 0 0", "said 0 1", "said 0 2"]
     assert row.locator(".verdict").all_inner_texts() == ["✗ wrong", "✓ right", "✗ wrong"]
-    row.locator("summary").click()
+    seen.unfold([row.locator("summary")])
     prompts = row.locator(".prompt").all_text_contents()
     assert prompts == [f"{how} mood.\n\nText:\ntext 0\n\nAnswer:" for how in ("Say", "Better")]
     assert row.locator("table td").all_inner_texts()[:4] == ["0.0", "0.0", "0.0", "-1.000"]
@@ -103,8 +103,8 @@ def test_a_row_shows_its_answers_and_on_demand_its_prompts_and_scores(seen: Seen
 
 def test_texts_are_never_markup_and_hidden_characters_are_seen(seen: Seen) -> None:
     seen.page.select_option("#task", label="story")
-    for summary in seen.page.locator("#rows summary").all():
-        summary.click()
+    seen.unfold(seen.page.locator("#rows summary").all())
+    assert seen.page.locator("#rows .prompt").count() == len(NASTY) * 2
     shown = seen.page.locator("#rows .text").all_text_contents()
     assert shown == [text.replace("\x00", "\u2400") for text in NASTY]
     assert seen.page.locator("#rows img, #rows script, #rows a").count() == 0
@@ -123,7 +123,7 @@ def test_a_mark_says_what_it_stands_for(seen: Seen) -> None:
     mark = seen.page.locator('#candidates svg [aria-label*="Better mood."]').first
     mark.scroll_into_view_if_needed()
     mark.hover(force=True)
-    assert "loss 1.2500" in seen.page.locator("#tip").inner_text()
+    seen.page.locator("#tip", has_text="loss 1.2500").wait_for()
 
 
 def test_of_ten_thousand_answers_a_filter_and_a_search_draw_a_few(
@@ -151,8 +151,7 @@ def test_it_fits_the_window_and_axe_finds_nothing(
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
     seen = opened(browser, page, color_scheme=scheme, viewport={"width": size[0], "height": size[1]})
     assert seen.page.evaluate("document.documentElement.scrollWidth") == size[0]
-    for summary in seen.page.locator("summary:visible").all()[:8]:
-        summary.click()
+    seen.unfold(seen.page.locator("summary:visible").all()[:8])
     found = axe.Axe().run(seen.page).response["violations"]
     assert [(one["id"], one["nodes"][0]["html"][:200]) for one in found] == []
 
