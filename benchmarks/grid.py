@@ -72,7 +72,7 @@ def main() -> None:
                 "seconds": round(seconds, 1),
                 "stages": sum(counted.values()),
                 "missing": cells - len(made[side]),
-                "seconds_a_cell": round(seconds * options.at_once / cells, 1),
+                "seconds_a_cell": round(seconds / cells, 1),
             }
             print(side, found[side], flush=True)
     first = made[options.sides[0]]

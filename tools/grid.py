@@ -2,7 +2,7 @@
 
 usage: python tools/grid.py [study] -S method=lora_inc,lora_inc_sapo -S seed=1,2,3 [--gpus 1] [--cpus 2]
            [--dry] [--address HOST:PORT] [--name PREFIX] [--folder FOLDER] [--keep] [--allow-dirty]
-           [--remote NAME] [--wait SECONDS] [--places N]
+           [--remote NAME] [--wait SECONDS] [--slots N]
 
 The options -S are those of `dvc exp run --queue`. Finished cells are experiments (`dvc exp show`,
 `dvc exp apply`, tools/compare.py). Stopped or killed, the same command goes on. See docs/grid.md.
@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--gpus", type=at_least(0), default=0, help="GPUs of a cell (0)")
     parser.add_argument("--dry", action="store_true", help="list cells, stages and estimates; run nothing")
     parser.add_argument(
-        "--places", type=at_least(1), help="of --dry: cells at a time (this machine's cores by --cpus)"
+        "--slots", type=at_least(1), help="of --dry: cells at a time (this machine's cores by --cpus)"
     )
     parser.add_argument("--name", default="", help="the names of the experiments begin so")
     parser.add_argument(
@@ -69,7 +69,7 @@ def main() -> None:
     except (DataError, OSError) as error:
         sys.exit(f"error: {one_line(with_advice(error))}")
     except KeyboardInterrupt:
-        print("stopped: nothing works on; the same command goes on", file=sys.stderr)
+        print("stopped: what it had started ends; the same command goes on", file=sys.stderr)
         status = 130
     sys.stdout.flush()
     os._exit(status)  # Ray's threads may outlive it

@@ -34,6 +34,7 @@ from sapo.artifacts.results import RunResults
 from sapo.artifacts.scores import RowScores, rows_path
 from sapo.artifacts.study import PairPredictors, PairTrainings, predictors_path, trainings_path
 from sapo.artifacts.summary import DETAILS, HEADLINE_METRIC, Summary
+from sapo.grid.repository import DECIDES
 from sapo.runtime.errors import DataError
 from sapo.runtime.files import parse_yaml, read_yaml, sha256_json
 from sapo.runtime.outputs import write_json, write_text
@@ -47,8 +48,6 @@ ONCE = ("joint", "seq_lora", "replay")  # at the default seed alone, in results/
 DIFFERENCES = [("lora_inc_sapo", "lora_inc"), ("olora_sapo", "olora")]
 DRAWN = ("seq_lora", "lora_inc", "lora_inc_sapo", "joint")  # in the README's figure
 STORE, RESULTS, WORK = Path("published"), Path("results"), Path(".publish")
-# What decides the results
-DECIDES = ("src", "conf", "dvc.yaml", STUDY, "requirements.txt", ".dvc/config", ".dvc/plots")
 CHECKED = "olora_sapo"  # selects prompts and has the orthogonal term
 README, START, END = Path("README.md"), "<!-- results -->\n", "<!-- /results -->\n"
 LEAVES = str(FOLDER)  # when and where: differs from run to run

@@ -3,18 +3,20 @@
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from grids import at_work, small_cell, small_pipeline
 from laboratory import REPOSITORY, run
-from sapo.grid import driver, home
+from sapo.grid import driver, repository
 from sapo.grid.cached import Cache
 from sapo.grid.cluster import OBJECTS, Needs, cluster
 from sapo.grid.driver import Driver, Settings, State, left_out
 from sapo.grid.estimates import Durations
 from sapo.grid.kept import Kept
+from sapo.grid.lifeline import Heart
 from sapo.grid.pipeline import Sources, stages
 from sapo.grid.plan import Plan, plan
 
@@ -40,17 +42,20 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def drive(
     lab: Path, folder: Path, address: str | None = None, tell: Callable[[State], None] = lambda state: None
 ) -> tuple[Plan, State]:
-    """Run the cells that are not at home, with clones and logs in this folder; the plan and its end."""
-    origin = home.origin(allow_dirty=False)
+    """Run the cells that are not done before, with clones and logs in this folder; the plan and its end."""
+    origin = repository.origin(allow_dirty=False)
     made = plan({cell.name: stages(cell, Sources(origin.head)) for cell in CELLS}, CELLS, lambda stage: False)
     cache = Cache(Kept(folder / "kept"))
     cache.folder.mkdir(parents=True, exist_ok=True)
-    state = State(done=home.at_home(CELLS, origin))
+    state = State(done=repository.done_before(CELLS, origin))
     for name, unit in made.units.items():
         if not unit.final and all(cache.entry(made.stages[key], made.stages) for key in unit.keys):
             state.done.add(name)
-    settings = Settings(lab, folder, cache.folder, origin, "dvc.yaml", cpus=1, keep=False, wait=60)
-    with cluster(address, Needs(1, 0), REPOSITORY / "src") as ray:
+    heart = Heart(folder)
+    settings = Settings(
+        lab, folder, cache.folder, origin, "dvc.yaml", heart.path, cpus=1, gpus=0, keep=False, wait=60
+    )
+    with heart, cluster(address, Needs(1, 0), REPOSITORY / "src") as ray:
         ray.wait_for_place(60)
         Driver(made, settings, Durations(folder), state).run(ray, tell)
     return made, state
@@ -93,6 +98,28 @@ def test_a_full_disk_stops_new_cells_and_not_those_that_run(lab: Path, small_dis
     assert {name for name, _ in state.ran} == missing.keys()
     assert set(run(lab, "dvc", "exp", "list", "--name-only").split()) == set(made.cells)
     assert at_work(small_disk) == []
+
+
+def test_without_a_byte_left_the_driver_goes_on_and_so_does_the_next(lab: Path, small_disk: Path) -> None:
+    """The clones' disk, not the cache's: what runs there may fail."""
+    filler = small_disk / "filler"
+
+    def fill(state: State) -> None:
+        if "seed1" in state.running and not filler.exists():
+            with suppress(OSError), filler.open("wb", buffering=0) as file:
+                while file.write(bytes(2**20)):
+                    pass
+
+    made, state = drive(lab, small_disk / "grid", tell=fill)
+    assert "No space left" in state.stopped or "GB free" in state.stopped
+    assert left_out(made, state) or state.failed
+    finished = set(run(lab, "dvc", "exp", "list", "--name-only").split())
+    assert finished == state.done & made.cells.keys()
+
+    filler.unlink()
+    made, state = drive(lab, small_disk / "grid")
+    assert (state.stopped, state.failed, left_out(made, state)) == ("", {}, {})
+    assert set(run(lab, "dvc", "exp", "list", "--name-only").split()) == set(made.cells)
 
 
 def test_a_full_object_store_stops_nothing(lab: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from sapo.runtime.errors import DataError
 
 MOST_OF_A_NAME = 100  # characters
+STUDIES = "study"  # how names of cells of the study begin, and no others
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,8 @@ def names(combinations: Sequence[tuple[str, ...]], prefix: str = "") -> list[str
     """A short name of each: the values in which they differ, those of choices (method=...) without their key.
 
     Where they differ in none, as a single cell, it has those of choices, or all if there is no choice.
-    Raises DataError where names are not unique, or longer than MOST_OF_A_NAME.
+    Raises DataError where names are not unique, longer than MOST_OF_A_NAME, or no names for Git or a folder.
     """
-    if not combinations:
-        return []
     varied = [n for n in range(len(combinations[0])) if len({point[n] for point in combinations}) > 1]
     keys = [override.lstrip("+~").partition("=")[0] for override in combinations[0]]
     choices = [n for n, key in enumerate(keys) if (Path("conf") / key).is_dir()]
@@ -74,15 +73,24 @@ def names(combinations: Sequence[tuple[str, ...]], prefix: str = "") -> list[str
         raise DataError(
             f"{longest} is too long a name for an experiment: give --name, and fewer settings at once"
         )
+    for name in made:
+        if not re.fullmatch(r"\w[\w.+-]*", name) or ".." in name or name.endswith((".", ".lock")):
+            raise DataError(
+                f"{name!r} is no name for an experiment: give --name letters, digits, `-` and `_` alone"
+            )
     return made
 
 
-def cells(overrides: Sequence[str], prefix: str = "") -> list[Cell]:
+def cells(overrides: Sequence[str], prefix: str = "", study: bool = False) -> list[Cell]:
     """The cells of these `-S` options in the repository that is the working folder.
 
     Raises DataError where conf/ knows no such setting, or a stage could not use the composed settings.
     """
-    combinations = points(overrides)
+    if study:
+        prefix = f"{STUDIES}-{prefix}" if prefix else STUDIES
+    elif prefix.startswith(STUDIES):
+        raise DataError(f"--name {prefix}: names that begin with {STUDIES!r} are of `tools/grid.py study`")
+    combinations = points(overrides) or [()]
     made = []
     with composer() as compose:
         for name, point in zip(names(combinations, prefix), combinations, strict=True):

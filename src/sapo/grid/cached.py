@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sapo.grid.kept import Kept, locked
+from sapo.grid.kept import Kept, lock_entry
 from sapo.grid.pipeline import Stage
 from sapo.runtime.errors import DataError
 from sapo.runtime.files import parse_yaml
@@ -58,7 +58,7 @@ class Cache:
         for stage in stages.values():
             if stage.restored or stage.key in self.here or self.kept.entry(stage):
                 continue
-            entry = locked(here, stage)
+            entry = lock_entry(here, stage)
             known = self.known(stage, stages) if entry else None
             if not (entry and known) or known != {name: plain(entry.get(name, {})) for name in known}:
                 continue

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import psutil
 
-from sapo.grid.home import Origin
+from sapo.grid.repository import Origin
 from sapo.runtime.errors import DataError
 
 LOCAL = Path(".dvc/config.local")
 KEPT = ".checkpoints"  # of the clone before: a training goes on from there
+MARK = "SAPO_GRID_CLONE"  # in the environment of all that works in a clone
 
 
 def make(repository: Path, clone: Path, origin: Origin, cache: Path, remote: str = "") -> None:
@@ -30,7 +31,7 @@ def make(repository: Path, clone: Path, origin: Origin, cache: Path, remote: str
     run("git", "clone", "--quiet", "--no-checkout", "--no-tags", str(repository), str(clone))
     run("git", "-C", str(clone), "checkout", "--quiet", "--detach", origin.head)
     if origin.dirty:
-        changes = run("git", "-C", str(repository), "diff", "--binary", origin.head, origin.tree)
+        changes = run("git", "-C", str(repository), "diff-tree", "-p", "--binary", origin.head, origin.tree)
         run("git", "-C", str(clone), "apply", "--index", "--whitespace=nowarn", given=changes)
     for name in ("user.name", "user.email"):
         told = subprocess.run(["git", "-C", str(repository), "config", name], capture_output=True, text=True)
@@ -57,7 +58,7 @@ def end_orphans(clone: Path) -> None:
     """Kill what works in the clone on this machine still, though what started it was killed."""
     for process in psutil.process_iter():
         try:
-            if Path(process.cwd()).is_relative_to(clone.resolve()):
+            if process.environ().get(MARK) == str(clone):
                 process.kill()
         except (psutil.Error, OSError):
             continue
@@ -68,9 +69,9 @@ def remove(clone: Path) -> None:
     shutil.rmtree(clone.with_name(f"{clone.name}{KEPT}"), ignore_errors=True)
 
 
-def run(*command: str, folder: Path | None = None, given: bytes | None = None) -> bytes:
+def run(*command: str, given: bytes | None = None) -> bytes:
     """What a command prints. Raises DataError where it fails."""
-    done = subprocess.run(command, cwd=folder, input=given, capture_output=True)
+    done = subprocess.run(command, input=given, capture_output=True)
     if done.returncode:
         raise DataError(f"`{' '.join(command)}`: {done.stderr.decode(errors='replace').strip()}")
     return done.stdout

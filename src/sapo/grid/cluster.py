@@ -17,11 +17,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import psutil
 
-from sapo.grid.work import Job, Outcome, code
+from sapo.grid.work import Job, Outcome, other_than, program
 from sapo.runtime.errors import DataError
 
 STARTS = 3  # attempts to start Ray here
@@ -83,7 +82,7 @@ class Cluster:
         self.task = ray.remote(start_process)
         self.running: dict[Any, str] = {}
 
-    def places(self) -> int:
+    def slots(self) -> int:
         """How many units can run at a time on the nodes that are alive."""
         return sum(self.fits(node) for node in self.nodes())
 
@@ -102,7 +101,7 @@ class Cluster:
     def wait_for_place(self, seconds: float) -> None:
         """Return when a node has what a unit needs. Raises DataError after so many seconds."""
         end = time.monotonic() + seconds
-        while not self.places():
+        while not self.slots():
             if time.monotonic() > end:
                 most = {
                     name: max((node["Resources"].get(name, 0) for node in self.nodes()), default=0)
@@ -114,30 +113,23 @@ class Cluster:
                 )
             time.sleep(1)
 
-    def probe(self, folder: Path, cache: Path) -> None:
+    def probe(self, sign: Path, cache: Path) -> None:
         """Ask each node what it has. Raises DataError for one whose work would fail, or not be ours."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        from sapo.artifacts.versions import versions
-
-        token = f".token-{uuid4().hex}"
-        (folder / token).touch()
-        content = json.dumps({"probe": token, "folder": str(folder), "cache": str(cache)})
-        try:
-            asked = []
-            for node in self.nodes():
-                if self.fits(node):
-                    there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-                    task = self.task.options(num_cpus=0, scheduling_strategy=there)
-                    asked.append((node["NodeManagerHostname"], task.remote(content, str(self.source))))
-            for name, reference in asked:
-                try:
-                    found = json.loads(self.ray.get(reference))
-                except Exception as error:
-                    raise DataError(f"node {name} cannot run {self.source}: {last_line(error)}") from None
-                check_node(name, found, versions(), folder)
-        finally:
-            (folder / token).unlink(missing_ok=True)
+        content = json.dumps({"probe": [str(sign.parent), str(cache)], "sign": str(sign)})
+        asked = []
+        for node in self.nodes():
+            if self.fits(node):
+                there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+                task = self.task.options(num_cpus=0, scheduling_strategy=there, max_retries=0)
+                asked.append((node["NodeManagerHostname"], task.remote(content, str(self.source))))
+        for name, reference in asked:
+            try:
+                found = json.loads(self.ray.get(reference))
+            except Exception as error:
+                raise DataError(f"node {name} cannot run {self.source}: {last_line(error)}") from None
+            check_node(name, found, program(), sign.parent)
 
     def give(self, job: Job) -> None:
         task = self.task.options(
@@ -245,20 +237,14 @@ def dashboard() -> bool:
     return find_spec("aiohttp_cors") is not None and find_spec("colorful") is not None
 
 
-def check_node(name: str, found: dict[str, Any], ours: dict[str, str], folder: Path) -> None:
+def check_node(name: str, found: dict[str, Any], ours: dict[str, Any], folder: Path) -> None:
     """Refuse (DataError) a node whose work would not be this machine's."""
-    other = [f"{library} {found['versions'].get(library)}" for library in ours]
-    mine = [f"{library} {version}" for library, version in ours.items()]
-    if differ := [
-        f"{here} here, {there} there" for here, there in zip(mine, other, strict=True) if here != there
-    ]:
-        raise DataError(f"node {name} has other versions: {'; '.join(differ)}")
+    if unlike := other_than(ours, found["program"]):
+        raise DataError(f"node {name} has {unlike}")
     if not found["sees"]:
         raise DataError(f"node {name} does not see {folder}: give --folder, a folder that all nodes see")
     if found["unwritable"]:
         raise DataError(f"node {name} cannot write {found['unwritable']}")
-    if found["code"] != code():
-        raise DataError(f"node {name} has other code in its copy of this repository")
 
 
 def last_line(error: Exception) -> str:

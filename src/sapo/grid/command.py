@@ -8,16 +8,18 @@ from typing import ClassVar
 
 from filelock import FileLock, Timeout
 
-from sapo.grid import home, report
+from sapo.grid import clones, report, repository
 from sapo.grid.axes import Cell, cells
 from sapo.grid.cached import Cache
 from sapo.grid.cluster import Needs, cluster
 from sapo.grid.driver import RESERVE, Driver, Settings, State, left_out
 from sapo.grid.estimates import Durations, Sizes
 from sapo.grid.kept import Kept
+from sapo.grid.lifeline import Heart
 from sapo.grid.pipeline import EXPERIMENT, STUDY, Sources, Stage, closure, stages
 from sapo.grid.plan import Plan, plan
 from sapo.grid.progress import Progress
+from sapo.grid.work import clone_of
 from sapo.runtime.errors import DataError
 
 SPREAD = ("study_losses", "study_train")  # stages of the study that run side by side
@@ -28,19 +30,8 @@ class Options:
     """What the command line says; see tools/grid.py."""
 
     FROM_COMMAND_LINE: ClassVar[Sequence[str]] = (
-        *(
-            "address",
-            "cpus",
-            "gpus",
-            "dry",
-            "name",
-            "folder",
-            "remote",
-            "keep",
-            "allow_dirty",
-            "wait",
-            "places",
-        ),
+        *("address", "cpus", "gpus", "dry", "name", "folder"),
+        *("remote", "keep", "allow_dirty", "wait", "slots"),
     )
     overrides: Sequence[str]
     study: bool = False
@@ -54,11 +45,11 @@ class Options:
     keep: bool = False
     allow_dirty: bool = False
     wait: int = 60
-    places: int | None = None
+    slots: int | None = None
 
 
 def grid(options: Options) -> int:
-    """Run it, or list it; the exit status: 0 where all cells are at home.
+    """Run it, or list it; the exit status: 0 where all cells are finished.
 
     Raises DataError, before any work, for what cannot be run.
     """
@@ -66,19 +57,21 @@ def grid(options: Options) -> int:
         raise DataError("run this in the repository's top folder, where dvc.yaml is")
     folder = options.folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(Path(".dvc/tmp/grid.lock").absolute())
-    Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+    Path(".dvc/tmp").mkdir(parents=True, exist_ok=True)
     try:
-        with lock.acquire(timeout=0):
-            return locked(options, folder)
+        with FileLock(".dvc/tmp/grid.lock", timeout=0), FileLock(folder / "lock", timeout=0):
+            return alone(options, folder)
     except Timeout:
-        raise DataError("another grid runs in this repository: wait for it, or stop it first") from None
+        raise DataError(
+            f"another grid runs in this repository or in {folder}: wait for it, or stop it first"
+        ) from None
 
 
-def locked(options: Options, folder: Path) -> int:
-    origin = home.origin(options.allow_dirty)
-    asked = cells(options.overrides, options.name)
-    at_home = home.at_home(asked, origin)
+def alone(options: Options, folder: Path) -> int:
+    """The same, while no other grid works here."""
+    origin = repository.origin(options.allow_dirty)
+    asked = cells(options.overrides, options.name, options.study)
+    done_before = repository.done_before(asked, origin)
     file = STUDY if options.study else EXPERIMENT
     made = planned(asked, origin.tree, options.study)
     cache = Cache(Kept(folder / "kept"), options.remote)
@@ -88,16 +81,20 @@ def locked(options: Options, folder: Path) -> int:
     durations, sizes = Durations(folder), Sizes((EXPERIMENT, file) if options.study else (EXPERIMENT,))
     needs = Needs(options.cpus, options.gpus)
     if options.dry:
-        places = options.places or here(needs)
-        print("\n".join(report.dry(made, at_home, finished, durations, sizes, places)))
+        slots = options.slots or here(needs)
+        print("\n".join(report.dry(made, done_before, finished, durations, sizes, slots)))
         return 0
-    wanted = report.wanted_units(made, at_home, finished)
+    wanted = report.wanted_units(made, done_before, finished)
     state = State(done=set(made.units) - set(wanted))
+    if not options.keep:
+        for name in state.done:  # a driver that was killed may have left them
+            clones.remove(clone_of(folder, name))
     if not wanted:
-        print(f"all is at home: {len(made.cells)} of {len(made.cells)} cells")
+        print(f"all cells were done before: {len(made.cells)} of {len(made.cells)}")
         return 0
     seconds = report.expected(made, durations, finished)
     room = max(RESERVE, *(sizes.clone(of) + sizes.cache(of) for of in made.of_cell.values()))
+    heart = Heart(folder)
     settings = Settings(
         repository=Path.cwd(),
         folder=folder,
@@ -105,22 +102,24 @@ def locked(options: Options, folder: Path) -> int:
         remote=options.remote,
         origin=origin,
         file=file,
+        sign=heart.path,
         cpus=options.cpus,
+        gpus=options.gpus,
         keep=options.keep,
         wait=options.wait,
         room=room,
     )
     cache.folder.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
-    with cluster(options.address, needs, Path(__file__).parents[2]) as ray:
+    with heart, cluster(options.address, needs, Path(__file__).parents[2]) as ray:
         ray.wait_for_place(options.wait)
         if gpus := ray.unused_gpus():
             print(f"{gpus} GPUs are not used: give --gpus 1", flush=True)
-        ray.probe(folder, folder if options.remote else cache.folder)
-        with Progress(made, folder, seconds, ray.places()) as progress:
+        ray.probe(heart.path, folder if options.remote else cache.folder)
+        with Progress(made, folder, seconds, ray.slots()) as progress:
             Driver(made, settings, durations, state).run(ray, progress.tell)
             progress.tell(state)
-    print("\n".join(report.summary(made, state, at_home, folder, time.monotonic() - begun)))
+    print("\n".join(report.summary(made, state, done_before, folder, time.monotonic() - begun)))
     return 1 if state.failed or left_out(made, state) else 0
 
 

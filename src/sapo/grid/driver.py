@@ -1,18 +1,18 @@
-"""The loop: give out what is ready, bring home what is finished, go on where something fails."""
+"""The loop: give out what is ready, fetch what is finished, go on where something fails."""
 
 import shutil
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from sapo.grid import clones, home
+from sapo.grid import clones, repository
 from sapo.grid.cluster import Cluster
 from sapo.grid.estimates import Durations
-from sapo.grid.home import Origin
-from sapo.grid.lifeline import Heart
 from sapo.grid.plan import LEAST, Plan, Unit, priorities, ready
-from sapo.grid.work import Job, Outcome, clone_of, log_of
+from sapo.grid.repository import Origin
+from sapo.grid.work import Job, Outcome, clone_of, log_of, program
 from sapo.runtime.errors import DataError
 
 RESERVE = 200 * 2**20  # bytes that must be free before another unit starts, where no estimate is larger
@@ -27,20 +27,27 @@ class State:
     running: dict[str, float] = field(default_factory=dict)  # since when
     failed: dict[str, Outcome] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)  # what finished units took
+    of_stages: float = 0.0  # seconds of these units in which stages ran
     ran: list[tuple[str, str]] = field(default_factory=list)  # unit and stage, for each that was run
     stopped: str = ""  # why no more is given out
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What does not change while the grid runs. room: bytes that one more unit needs. remote: see Job."""
+    """What does not change while the grid runs.
+
+    room: bytes that one more unit needs. sign: the file by which the driver shows that it lives. remote: see
+    Job.
+    """
 
     repository: Path
     folder: Path
     cache: Path
     origin: Origin
     file: str
+    sign: Path
     cpus: int
+    gpus: int
     keep: bool
     wait: float
     room: int = RESERVE
@@ -56,21 +63,23 @@ class Driver:
             plan.units, {name: self.expected(unit) for name, unit in plan.units.items()}
         )
         self.without = 0.0  # since when no node can run a unit
+        self.program = program()
 
     def expected(self, unit: Unit) -> float:
         return sum(self.durations.of(self.plan.stages[key]) or LEAST for key in unit.keys)
 
     def run(self, cluster: Cluster, tell: Callable[[State], None]) -> None:
         """Until all is finished or nothing more can be. Raises DataError where no node is left."""
-        state, heart = self.state, Heart(self.settings.folder)
+        state = self.state
         while True:
-            heart.beat()
             self.stop_where_full()
             taken = set(state.running) | set(state.failed)
             waiting = [] if state.stopped else ready(self.plan.units, state.done, taken, self.longest)
-            places = cluster.places() if waiting or state.running else 0
-            self.check_nodes(places, bool(waiting or state.running))
-            for name in waiting[: max(places - len(state.running), 0)]:
+            slots = cluster.slots() if waiting or state.running else 0
+            self.check_nodes(slots, bool(waiting or state.running))
+            for name in waiting[: max(slots - len(state.running), 0)]:
+                if self.lacking(len(state.running) + 1):
+                    break
                 cluster.give(self.job(self.plan.units[name]))
                 state.running[name] = time.monotonic()
             tell(state)
@@ -81,26 +90,32 @@ class Driver:
             for name, outcome in cluster.ended(LOOK):
                 self.ended(self.plan.units[name], outcome)
 
-    def check_nodes(self, places: int, wanted: bool) -> None:
-        if places or not wanted:
+    def check_nodes(self, slots: int, wanted: bool) -> None:
+        if slots or not wanted:
             self.without = 0.0
             return
         self.without = self.without or time.monotonic()
         if time.monotonic() - self.without > self.settings.wait:
             raise DataError(
                 f"no node that could go on is left (waited {self.settings.wait:.0f} s): "
-                "finished cells are at home; the same command goes on"
+                "finished cells are experiments; the same command goes on"
             )
 
     def stop_where_full(self) -> None:
-        """A full disk stops new units, not finished ones."""
+        """A full disk stops new units, not those that run; what these leave may be enough for more."""
+        if not self.state.running and not self.state.stopped:
+            self.state.stopped = self.lacking(1)
+
+    def lacking(self, units: int) -> str:
+        """Where there is no room for so many units, of which some may have used theirs; else empty."""
         for place in (self.settings.folder, self.settings.cache):
             free = shutil.disk_usage(place).free
-            if free < self.settings.room and not self.state.stopped:
-                self.state.stopped = (
+            if free < units * self.settings.room:
+                return (
                     f"{place}: {free / 1e9:.1f} GB free, one more cell needs "
                     f"{self.settings.room / 1e9:.1f} GB: free space, and give the same command again"
                 )
+        return ""
 
     def job(self, unit: Unit) -> Job:
         own = self.settings
@@ -118,6 +133,9 @@ class Driver:
             params=unit.cell.text,
             file=own.file,
             cpus=own.cpus,
+            gpus=own.gpus,
+            sign=str(own.sign),
+            program=self.program,
             stages=[asdict(stages[key]) for key in self.plan.whole(unit)],
             keys=unit.keys,
         )
@@ -125,6 +143,7 @@ class Driver:
     def ended(self, unit: Unit, outcome: Outcome) -> None:
         state, own = self.state, self.settings
         state.seconds[unit.name] = time.monotonic() - state.running.pop(unit.name)
+        state.of_stages += sum(outcome.seconds.values())
         by_name = {stage.name: stage for stage in self.plan.of_cell[unit.cell.name].values()}
         for name, seconds in outcome.seconds.items():
             state.ran.append((unit.name, name))
@@ -133,16 +152,17 @@ class Driver:
         clone = clone_of(own.folder, unit.name)
         if not outcome.error and unit.final:
             try:
-                home.bring(clone, own.origin.head, unit.name)
+                repository.fetch(clone, own.origin.head, unit.name)
             except DataError as error:
                 outcome.error = str(error)
         if outcome.error:
             state.failed[unit.name] = outcome
-            if any("No space left" in line for line in [outcome.error, *outcome.tail]):
+            if outcome.unfit or any("No space left" in line for line in [outcome.error, *outcome.tail]):
                 state.stopped = state.stopped or f"{unit.name}: {outcome.error}"
             return
         state.done.add(unit.name)
-        self.durations.write()
+        with suppress(OSError):  # a full disk: an estimate less
+            self.durations.write()
         if not own.keep:
             clones.remove(clone)
         log_of(own.folder, unit.name).with_suffix(".lock").unlink(missing_ok=True)
@@ -150,9 +170,9 @@ class Driver:
 
 def left_out(plan: Plan, state: State) -> dict[str, str]:
     """The cells that did not run, each with the failed unit that it waits for (empty: stopped before)."""
-    found = {}
+    found, ended = {}, state.done | set(state.failed)
     for name in plan.cells:
-        if name in state.done | set(state.failed):
+        if name in ended:
             continue
         found[name] = next((other for other in above(plan, name) if other in state.failed), "")
     return found

@@ -2,11 +2,12 @@
 
 Rows of data sets and the base model are in no cache (`cache: false`): DVC would make them anew in each clone.
 Each is kept in a folder named by its stage's key, and linked into the clones that need it: a stage replaces
-its outputs, and never writes into them.
+its outputs, and never writes into them. What Git tracks is copied, since Git may write into it.
 """
 
 import os
 import shutil
+import subprocess
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ class Kept:
     def put(self, clone: Path, stages: Iterable[Stage], own: bool = True) -> None:
         """Keep the outputs of these stages, which a clone has finished. own: nobody else writes there."""
         for stage in stages:
-            entry = locked(clone, stage)
+            entry = lock_entry(clone, stage)
             if stage.restored or entry is None or self.entry(stage) is not None:
                 continue
             with output_folder(self.folder / stage.key) as folder:
@@ -43,26 +44,32 @@ class Kept:
                     link(clone / path, folder / OUTPUTS / path, link_file if own else shutil.copy2)
                 write_json(folder / LOCKED, entry)
 
-    def place(self, clone: Path, stages: Iterable[Stage]) -> list[str]:
-        """Put the kept outputs of these stages, and what dvc.lock says of them, into a clone; their names."""
+    def place(self, clone: Path, stages: Iterable[Stage]) -> None:
+        """Put the kept outputs of these stages, and what dvc.lock says of them, into a clone."""
         found = [(stage, entry) for stage in stages if (entry := self.entry(stage))]
         for stage, _ in found:
             for path in stage.outs:
                 remove(clone / path)
-                link(self.output(stage, path), clone / path)
+                one = shutil.copy2 if tracked(clone, path) else link_file
+                link(self.output(stage, path), clone / path, one)
         for file in {stage.file for stage, _ in found}:
             lock = lock_of(clone, file)
             content = read_lock(lock)
             content["stages"] |= {stage.name: entry for stage, entry in found if stage.file == file}
             write_lock(lock, content)
-        return [stage.name for stage, _ in found]
 
 
 def lock_of(clone: Path, file: str) -> Path:
     return (clone / file).with_suffix(".lock")
 
 
-def locked(clone: Path, stage: Stage) -> dict[str, Any] | None:
+def tracked(clone: Path, path: str) -> bool:
+    """Whether Git has this path of the clone, or something below it."""
+    command = ["git", "-C", str(clone), "ls-files", "--", path]
+    return bool(subprocess.run(command, capture_output=True).stdout)
+
+
+def lock_entry(clone: Path, stage: Stage) -> dict[str, Any] | None:
     """What the clone's dvc.lock says of the stage."""
     entry: dict[str, Any] | None = read_lock(lock_of(clone, stage.file))["stages"].get(stage.name)
     return entry

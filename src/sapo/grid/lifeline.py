@@ -12,32 +12,44 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from uuid import uuid4
 
 import psutil
 
-from sapo.runtime.outputs import write_text
 from sapo.runtime.watchdog import PAUSE, alive
 
 BEAT = 2.0  # seconds between two signs of life of a driver
 SILENCE = 60.0  # seconds without one after which it is taken for dead
-SIGN = "alive"  # the file of these signs, in the grid's folder
+SIGN = "alive-"  # how the file of these signs is called, in the grid's folder; one for each driver
 
 started: list[subprocess.Popen[str]] = []  # by this process: killed when it has to end
 
 
 class Heart:
-    """The driver's: `beat` is called often, and writes seldom."""
+    """The driver's: while the block runs, the time of a file tells that it lives. No disk is too full."""
 
     def __init__(self, folder: Path) -> None:
-        self.path, self.last, self.count = folder / SIGN, 0.0, 0
+        self.folder, self.path = folder, folder / f"{SIGN}{uuid4().hex}"
+        self.over = threading.Event()
+
+    def __enter__(self) -> "Heart":
+        for other in self.folder.glob(f"{SIGN}*"):
+            other.unlink(missing_ok=True)  # of a driver that was killed: what still works for it ends
+        self.path.touch()
+        threading.Thread(target=self.beat, daemon=True).start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.over.set()
+        self.path.unlink(missing_ok=True)
 
     def beat(self) -> None:
-        if time.monotonic() - self.last > BEAT:
-            self.last, self.count = time.monotonic(), self.count + 1
-            write_text(self.path, f"{os.getpid()} {self.count}\n")
+        while not self.over.wait(BEAT):
+            with suppress(OSError):
+                os.utime(self.path)
 
 
-def step_back() -> None:
+def go_on_as_child() -> None:
     """Go on as a child of this process, which only waits.
 
     Ray kills the children of a worker that it ends, and not theirs: DVC would work on.
@@ -49,11 +61,11 @@ def step_back() -> None:
         os._exit(status)
 
 
-def end_with_giver(folder: Path) -> None:
+def end_with_giver(path: Path) -> None:
     """From now on, kill all that was started here, and end, when nobody waits for it any more.
 
-    That is when the input closes, SIGTERM comes, the node's Ray ends, or the driver gives no sign of life in
-    the folder.
+    That is when the input closes, SIGTERM comes, the node's Ray ends, or the file of the driver's signs of
+    life is gone, or as it was for SILENCE.
     """
 
     def watch_input() -> None:
@@ -67,9 +79,14 @@ def end_with_giver(folder: Path) -> None:
         end()
 
     def watch_driver() -> None:
-        seen, since = "", time.monotonic()
+        seen, since = 0, time.monotonic()
         while time.monotonic() - since < SILENCE:
-            now = sign(folder)
+            try:
+                now = sign(path)
+            except FileNotFoundError:
+                break
+            except OSError:  # a network's file system, for a while
+                now = seen
             if now != seen:
                 seen, since = now, time.monotonic()
             time.sleep(BEAT)
@@ -81,10 +98,10 @@ def end_with_giver(folder: Path) -> None:
         threading.Thread(target=target, daemon=True).start()
 
 
-def sign(folder: Path) -> str:
-    with suppress(OSError):
-        return (folder / SIGN).read_text(encoding="utf-8")
-    return ""
+def sign(path: Path) -> int:
+    """The last sign of life. A network's file system tells news to those who open a file."""
+    with path.open() as file:
+        return os.fstat(file.fileno()).st_mtime_ns
 
 
 def end(*_: object) -> None:

@@ -73,7 +73,7 @@ class Sources:
         return self.resolved[key]
 
     def id(self, path: str) -> str:
-        """The same for the same content. Raises DataError where there is no such file or folder."""
+        """The same for the same content. Raises DataError where a clone would not have it."""
         if path not in self.known:
             self.known[path] = self._id(path)
         return self.known[path]
@@ -86,6 +86,10 @@ class Sources:
         place = Path(path)
         if not place.exists():
             raise DataError(f"{path} is missing: the settings name it")
+        if not place.is_absolute():
+            raise DataError(
+                f"Git does not know {path}, and a clone would lack it: commit it, or give its whole path"
+            )
         files = [place] if place.is_file() else sorted(file for file in place.rglob("*") if file.is_file())
         return sha256_json([[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files])
 

@@ -76,7 +76,7 @@ def plan(
     unit_of = {key: group for group, keys in groups.items() for key in keys}
     names = named(groups, made.stages)
     for cell in cells:
-        groups.setdefault(((cell.name,),), [])  # all of it is shared: what is left is to bring it home
+        groups.setdefault(((cell.name,),), [])  # all of it is shared: what is left is the experiment
         names[((cell.name,),)] = cell.name
     order = {group: n for n, group in enumerate(groups)}
 
@@ -128,5 +128,6 @@ def ready(
     units: Mapping[str, Unit], done: set[str], taken: set[str], longest: Mapping[str, float]
 ) -> list[str]:
     """The units that nothing is missing for, the one with the longest way to go first."""
-    free = [name for name, unit in units.items() if name not in done | taken and done.issuperset(unit.needs)]
+    begun = done | taken
+    free = [name for name, unit in units.items() if name not in begun and done.issuperset(unit.needs)]
     return sorted(free, key=lambda name: -longest[name])

@@ -16,8 +16,8 @@ END = 64 << 10  # bytes at the end of a log in which the stage under way is look
 class Progress:
     """`tell` is called after each look of the driver. seconds: what each unit is expected to take."""
 
-    def __init__(self, plan: Plan, folder: Path, seconds: dict[str, float], places: int) -> None:
-        self.plan, self.folder, self.seconds, self.places = plan, folder, seconds, max(places, 1)
+    def __init__(self, plan: Plan, folder: Path, seconds: dict[str, float], slots: int) -> None:
+        self.plan, self.folder, self.seconds, self.slots = plan, folder, seconds, max(slots, 1)
         self.begun = time.time()
         self.told: dict[str, str] = {}  # unit -> the stage or the end that a line told last
         self.live: Any = None
@@ -53,19 +53,18 @@ class Progress:
         done = len(state.done & self.plan.cells.keys())
         failed = len(state.failed)
         more = f", {failed} failed" if failed else ""
-        return f"{done} of {len(self.plan.cells)} cells{more}, about {shown(self.to_go(state))} to go"
+        return f"{done} of {len(self.plan.cells)} cells{more}, about {as_time(self.to_go(state))} to go"
 
     def to_go(self, state: State) -> float:
         """Seconds, by what units are expected to take; those that run, less what they have had."""
-        left = {
-            name: unit for name, unit in self.plan.units.items() if name not in state.done | set(state.failed)
-        }
+        ended = state.done | set(state.failed)
+        left = {name: unit for name, unit in self.plan.units.items() if name not in ended}
         now = time.monotonic()
         seconds = {
             name: max(self.seconds[name] - (now - state.running[name] if name in state.running else 0), 1.0)
             for name in left
         }
-        return simulate(left, seconds, self.places).seconds
+        return simulate(left, seconds, self.slots).seconds
 
     def stage(self, name: str) -> str:
         """The stage that the unit is at, by the end of its log; empty before the first."""
@@ -83,19 +82,20 @@ class Progress:
 
     def table(self, state: State) -> Any:
         from rich.table import Table
+        from rich.text import Text
 
         table = Table(title=self.count(state), title_justify="left", box=None, pad_edge=False)
         for title in ("running", "stage", "since"):
             table.add_column(title)
         now = time.monotonic()
         for name, since in state.running.items():
-            table.add_row(name, self.stage(name) or "starts", shown(now - since))
+            table.add_row(name, self.stage(name) or "starts", as_time(now - since))
         for name, outcome in state.failed.items():
-            table.add_row(name, f"failed: {outcome.error}", "")
+            table.add_row(name, Text(f"failed: {outcome.error}"), "")  # an error may look like markup
         return table
 
 
-def shown(seconds: float) -> str:
+def as_time(seconds: float) -> str:
     """As people say it: 40 s, 12 min, 3 h 20 min, 2 d 4 h."""
     if seconds < 90:
         return f"{seconds:.0f} s"

@@ -1,13 +1,12 @@
 """What `--dry` lists before, and the summary tells after a grid."""
 
-from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
 from sapo.grid.driver import State, left_out
 from sapo.grid.estimates import START, Durations, Sizes
 from sapo.grid.plan import Plan
-from sapo.grid.progress import shown
+from sapo.grid.progress import as_time
 from sapo.grid.simulate import simulate
 from sapo.grid.work import log_of
 
@@ -21,7 +20,7 @@ def expected(plan: Plan, durations: Durations, finished: set[str]) -> dict[str, 
 
 
 def dry(
-    plan: Plan, home: set[str], finished: set[str], durations: Durations, sizes: Sizes, places: int
+    plan: Plan, before: set[str], finished: set[str], durations: Durations, sizes: Sizes, slots: int
 ) -> list[str]:
     """Cells and stages, those that are in the cache apart, and estimates of time and disk."""
     lines = []
@@ -29,19 +28,19 @@ def dry(
     for name, unit in plan.units.items():
         to_run = [plan.stages[key].name for key in unit.keys if key not in finished]
         in_cache = [plan.stages[key].name for key in unit.keys if key in finished]
-        if name in home:
-            lines.append(f"{name:{width}}  is at home")
+        if name in before:
+            lines.append(f"{name:{width}}  is done already")
             continue
         parts = [f"run {listed(to_run)}"] if to_run else []
         parts += [f"in the cache {listed(in_cache)}"] if in_cache else []
         parts += [f"after {', '.join(unit.needs)}"] if unit.needs and not unit.final else []
         lines.append(f"{name:{width}}  {'; '.join(parts) or 'all of it is shared'}")
-    wanted = wanted_units(plan, home, finished)
+    wanted = wanted_units(plan, before, finished)
     keys = [key for name in wanted for key in plan.units[name].keys]
     run = [key for key in keys if key not in finished]
     cells = len(plan.cells)
     lines.append(
-        f"cells: {cells}, at home {len(home)}; stages: {len(run)} to run, "
+        f"cells: {cells}, {len(before)} done already; stages: {len(run)} to run, "
         f"{len(keys) - len(run)} in the cache; "
         f"each cell alone would be {sum(len(of) for of in plan.of_cell.values())} in all"
     )
@@ -50,9 +49,9 @@ def dry(
     )
     seconds = expected(plan, durations, finished)
     schedule = simulate(
-        {name: plan.units[name] for name in wanted}, {name: seconds[name] for name in wanted}, places
+        {name: plan.units[name] for name in wanted}, {name: seconds[name] for name in wanted}, slots
     )
-    told = f"about {shown(schedule.seconds)}, {places} at a time (idle: {schedule.idle:.0%} of it)"
+    told = f"about {as_time(schedule.seconds)}, {slots} at a time (idle: {schedule.idle:.0%} of it)"
     if unknown:
         told += f"; never measured here, and not counted: {', '.join(unknown)}"
     lines.append(told)
@@ -60,7 +59,7 @@ def dry(
     new = sizes.cache({key: plan.stages[key] for key in run})
     lines.append(
         f"disk, by the sizes in dvc.lock: about {of_disk(new)} more in the cache, "
-        f"{of_disk(min(places, len(wanted)) * clone)} in clones while they run"
+        f"{of_disk(min(slots, len(wanted)) * clone)} in clones while they run"
     )
     return lines
 
@@ -70,10 +69,10 @@ def of_disk(size: int) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 
-def wanted_units(plan: Plan, home: set[str], finished: set[str]) -> list[str]:
-    """The units that have to run: cells that are not at home, and what these need and no cache has."""
+def wanted_units(plan: Plan, before: set[str], finished: set[str]) -> list[str]:
+    """The units that have to run: cells that are not done before, and what these need and no cache has."""
     wanted = set[str]()
-    waiting = [name for name in plan.cells if name not in home]
+    waiting = [name for name in plan.cells if name not in before]
     while waiting:
         name = waiting.pop()
         unit = plan.units[name]
@@ -93,9 +92,9 @@ def listed(names: Iterable[str]) -> str:
     return " ".join(f"{kind}@{','.join(items)}" if any(items) else kind for kind, items in groups.items())
 
 
-def summary(plan: Plan, state: State, home: set[str], folder: Path, seconds: float) -> list[str]:
+def summary(plan: Plan, state: State, before: set[str], folder: Path, seconds: float) -> list[str]:
     """What is finished, what failed and why, and how often stages ran."""
-    finished = state.done & plan.cells.keys() - home
+    finished = state.done & plan.cells.keys() - before
     lines = []
     for name, outcome in state.failed.items():
         lines.append(f"{name} failed: {outcome.error}")
@@ -105,10 +104,12 @@ def summary(plan: Plan, state: State, home: set[str], folder: Path, seconds: flo
         lines.append(f"{name} did not run" + (f": it waits for {cause}" if cause else ""))
     if state.stopped:
         lines.append(f"stopped: {state.stopped}")
-    missing = len(plan.cells) - len(finished) - len(home)
-    counted = Counter(name for _, name in state.ran)
+    missing = len(plan.cells) - len(finished) - len(before)
     lines.append(
-        f"{len(finished)} of {len(plan.cells)} cells finished in {shown(seconds)}, {len(home)} were at home, "
-        f"{missing} missing; stages run: {sum(counted.values())}"
+        f"{len(finished)} of {len(plan.cells)} cells finished in {as_time(seconds)}, "
+        f"{len(before)} were done before, {missing} missing; stages run: {len(state.ran)}"
     )
+    if finished:
+        beside = (sum(state.seconds.values()) - state.of_stages) / len(finished)
+        lines.append(f"clones, DVC and Ray took {beside:.1f} s a cell, beside the stages")
     return lines

@@ -1,4 +1,4 @@
-"""How long the units of a plan take on so many places, without running them."""
+"""How long the units of a plan take on so many slots, without running them."""
 
 import heapq
 from collections.abc import Mapping
@@ -9,18 +9,18 @@ from sapo.grid.plan import Unit, priorities
 
 @dataclass(frozen=True)
 class Schedule:
-    """seconds: from the first start to the last end. busy: the sum over places. idle: the share unused."""
+    """seconds: from the first start to the last end. busy: the sum over slots. idle: the share unused."""
 
     seconds: float
     busy: float
-    places: int
+    slots: int
 
     @property
     def idle(self) -> float:
-        return 1 - self.busy / (self.seconds * self.places) if self.seconds else 0.0
+        return 1 - self.busy / (self.seconds * self.slots) if self.seconds else 0.0
 
 
-def simulate(units: Mapping[str, Unit], seconds: Mapping[str, float], places: int) -> Schedule:
+def simulate(units: Mapping[str, Unit], seconds: Mapping[str, float], slots: int) -> Schedule:
     """Run the units as the driver does: on a free place, the ready one with the longest way to go.
 
     A need that is not among the units is done.
@@ -38,7 +38,7 @@ def simulate(units: Mapping[str, Unit], seconds: Mapping[str, float], places: in
     running: list[tuple[float, int, str]] = []
     now = 0.0
     while waiting or running:
-        while waiting and len(running) < places:
+        while waiting and len(running) < slots:
             name = heapq.heappop(waiting)[2]
             heapq.heappush(running, (now + seconds[name], order[name], name))
         now, _, ended = heapq.heappop(running)
@@ -46,4 +46,4 @@ def simulate(units: Mapping[str, Unit], seconds: Mapping[str, float], places: in
             waits[name] -= 1
             if not waits[name]:
                 heapq.heappush(waiting, (-longest[name], order[name], name))
-    return Schedule(now, sum(seconds[name] for name in units), places)
+    return Schedule(now, sum(seconds[name] for name in units), slots)

@@ -6,10 +6,11 @@ The input stays open as long as the one who gave the job lives; see sapo.grid.li
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,13 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from sapo.grid import clones, lifeline
-from sapo.grid.home import Origin
 from sapo.grid.kept import Kept
 from sapo.grid.pipeline import EXPERIMENT, Stage
+from sapo.grid.repository import Origin
 from sapo.runtime.errors import DataError
 from sapo.runtime.files import sha256_file, sha256_json
 
-STARTED = re.compile(r"Running stage '([^']+)'")
+STARTED, ENDED = re.compile(r"Running stage '([^']+)'"), re.compile("Updating lock file")
 THREADS = (
     "OMP_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -41,6 +42,7 @@ class Job:
 
     stages: all that must be there in the end, in their order. keys: of those that the unit itself may run.
     remote: the DVC remote that results come from and go to, where nodes share no cache; empty where they do.
+    sign: the file by which the driver shows that it lives. program: what the node's own has to be equal to.
     """
 
     name: str
@@ -54,10 +56,12 @@ class Job:
     params: str
     file: str
     cpus: int
+    gpus: int
+    sign: str
+    program: dict[str, Any]
     stages: list[dict[str, Any]]
     keys: tuple[str, ...]
     remote: str = ""
-    environment: dict[str, str] = field(default_factory=dict)
 
     @property
     def clone(self) -> Path:
@@ -70,11 +74,14 @@ class Job:
 
 @dataclass
 class Outcome:
-    """How it went. seconds: of each stage that ran, by name. error: one line; tail: the log's last ones."""
+    """How it went. seconds: of each stage that ran, by name. error: one line; tail: the log's last ones.
+
+    unfit: the node is the error, and would be that of any unit.
+    """
 
     seconds: dict[str, float] = field(default_factory=dict)
-    whole: float = 0.0
     error: str = ""
+    unfit: bool = False
     tail: list[str] = field(default_factory=list)
 
 
@@ -88,7 +95,9 @@ def log_of(folder: Path, name: str) -> Path:
 
 def do(job: Job) -> Outcome:
     """Clone, run, keep. A failure is in the outcome; so is the time of each stage."""
-    outcome, begun = Outcome(), time.monotonic()
+    outcome = Outcome()
+    if unlike := other_than(job.program, program()):
+        return Outcome(error=f"node {os.uname().nodename} has {unlike}", unfit=True)
     job.log.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(job.log.with_suffix(".lock"))
     try:
@@ -100,7 +109,6 @@ def do(job: Job) -> Outcome:
         raise
     except (DataError, OSError) as error:
         outcome.error = str(error)
-    outcome.whole = time.monotonic() - begun
     return outcome
 
 
@@ -136,7 +144,7 @@ def follow(
     command: list[str], clone: Path, variables: Mapping[str, str], path: Path
 ) -> tuple[int, list[str], dict[str, float]]:
     """Run DVC in the clone and log what it prints: exit status, lines, seconds of each stage that ran."""
-    lines, begun = list[str](), dict[str, float]()
+    lines, seconds, under_way, begun = list[str](), dict[str, float](), "", 0.0
     with path.open("a", encoding="utf-8") as log:
         print(
             f"--- {time.strftime('%Y-%m-%d %H:%M:%S')}, {os.uname().nodename}: {' '.join(command)}", file=log
@@ -154,19 +162,30 @@ def follow(
         )
         lifeline.started.append(dvc)
         assert dvc.stdout
-        for line in map(str.rstrip, dvc.stdout):
-            print(line, file=log, flush=True)
-            lines.append(line)
-            if found := STARTED.search(line):
-                begun[found[1]] = time.monotonic()
-        status = dvc.wait()
-    marks = [*begun.values(), time.monotonic()]
-    seconds = {name: round(end - begun[name], 2) for name, end in zip(begun, marks[1:], strict=True)}
-    return status, lines, {name.rpartition(":")[2]: took for name, took in seconds.items()}
+        try:
+            for line in map(str.rstrip, dvc.stdout):
+                print(line, file=log, flush=True)
+                lines.append(line)
+                started = STARTED.search(line)
+                if under_way and (started or ENDED.match(line)):
+                    seconds[under_way], under_way = round(time.monotonic() - begun, 2), ""
+                if started:
+                    under_way, begun = started[1].rpartition(":")[2], time.monotonic()
+            status = dvc.wait()
+        finally:
+            if dvc.poll() is None:  # the log could not be written
+                os.killpg(dvc.pid, signal.SIGKILL)
+                dvc.wait()
+    if under_way:
+        seconds[under_way] = round(time.monotonic() - begun, 2)
+    return status, lines, seconds
 
 
 def environment(job: Job) -> dict[str, str]:
-    """For DVC and its stages: this Python first, threads for the cell's cores, DVC's tables in the clone."""
+    """For DVC and its stages: this Python first, threads for the cell's cores, DVC's tables in the clone.
+
+    Ray names the GPUs of a cell that has some; where it has none, Ray leaves all of them visible.
+    """
     variables = dict(os.environ)
     path = variables.pop("PYTHONPATH", "")  # the stages import the clone's code
     others = [part for part in path.split(os.pathsep) if part and Path(part) != Path(job.repository, "src")]
@@ -177,7 +196,9 @@ def environment(job: Job) -> dict[str, str]:
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{variables.get('PATH', '')}",
             "DVC_NO_ANALYTICS": "1",
             "DVC_SITE_CACHE_DIR": str(job.clone / ".dvc/tmp/site"),  # goes with the clone
+            clones.MARK: str(job.clone),
             **dict.fromkeys(THREADS, str(job.cpus)),
+            **({} if job.gpus else {"CUDA_VISIBLE_DEVICES": ""}),
         }
     )
 
@@ -191,23 +212,25 @@ def why(lines: list[str]) -> str:
 
 
 def main() -> None:
-    lifeline.step_back()
+    lifeline.go_on_as_child()
     content = json.loads(sys.stdin.readline())
-    lifeline.end_with_giver(Path(content["folder"]))
+    sign = Path(content["sign"])
     if "probe" in content:
-        result = probe(Path(content["folder"]), Path(content["cache"]), content["probe"])
+        result = probe([Path(place) for place in content["probe"]], sign)
     else:
-        result = asdict(do(Job(**content)))
+        lifeline.end_with_giver(sign)
+        try:
+            result = asdict(do(Job(**content)))
+        except InterruptedError:
+            lifeline.end()
     print(json.dumps(result), flush=True)
     os._exit(0)  # the thread that reads the input would wait
 
 
-def probe(folder: Path, cache: Path, token: str) -> dict[str, Any]:
-    """What the driver compares before it gives work to this node."""
-    from sapo.artifacts.versions import versions
-
+def probe(places: Sequence[Path], sign: Path) -> dict[str, Any]:
+    """What the driver looks at before it gives work to this node."""
     unwritable = ""
-    for place in (folder, cache):
+    for place in places:
         try:
             mark = place / f".probe-{os.uname().nodename}-{os.getpid()}"
             mark.touch()
@@ -216,18 +239,33 @@ def probe(folder: Path, cache: Path, token: str) -> dict[str, Any]:
             unwritable = unwritable or f"{place}: {error.strerror}"
     return {
         "node": os.uname().nodename,
-        "versions": versions(),
-        "code": code(),
-        "sees": (folder / token).is_file(),
+        "program": program(),
+        "sees": sign.is_file(),
         "unwritable": unwritable,
     }
 
 
-def code() -> str:
-    """A hash of the program that this process runs."""
+def other_than(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
+    """How a node's program differs from the driver's; empty where it does not."""
+    here, there = ours["versions"], theirs["versions"]
+    differ = [
+        f"{name} {there.get(name, 'missing')} instead of {here.get(name, 'none')}"
+        for name in sorted(here.keys() | there.keys())
+        if here.get(name) != there.get(name)
+    ]
+    if differ:
+        return f"other versions: {', '.join(differ)}"
+    return "" if ours["code"] == theirs["code"] else "other code in its copy of this repository"
+
+
+def program() -> dict[str, Any]:
+    """The versions of libraries, and a hash of the code, that this process runs."""
+    from sapo.artifacts.versions import versions
+
     top = Path(__file__).parents[2]
     files = sorted(path for path in top.rglob("*.py"))
-    return sha256_json([[str(path.relative_to(top)), sha256_file(path)] for path in files])
+    code = sha256_json([[str(path.relative_to(top)), sha256_file(path)] for path in files])
+    return {"versions": versions(), "code": code}
 
 
 if __name__ == "__main__":

@@ -48,6 +48,21 @@ def test_names_tell_what_varies() -> None:
     assert names([()]) == ["grid"]
 
 
+def test_names_of_the_study_are_never_those_of_plain_cells() -> None:
+    assert [cell.name for cell in cells(["seed=1,2"], "mine", study=True)] == [
+        *("study-mine-seed1", "study-mine-seed2"),
+    ]
+    assert [cell.name for cell in cells([], study=True)] == ["study"]
+    with pytest.raises(DataError, match="names that begin with 'study' are of"):
+        cells(["seed=1"], "study-mine")
+
+
+@pytest.mark.parametrize("prefix", ["team/x", "my runs", "../../src", "a..b", "-x", "x.lock", "@{1}"])
+def test_what_neither_git_nor_a_folder_can_be_called_is_refused(prefix: str) -> None:
+    with pytest.raises(DataError, match="is no name for an experiment: give --name letters"):
+        cells([], prefix)
+
+
 @pytest.mark.parametrize(
     ("overrides", "told"),
     [

@@ -1,15 +1,17 @@
 """Estimates come from what was measured: the same work, else the same stage, else its kind."""
 
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from grids import cell, pair, stages
 from sapo.grid.driver import State, left_out
 from sapo.grid.estimates import START, Durations, Sizes
 from sapo.grid.kept import write_lock
 from sapo.grid.plan import plan
-from sapo.grid.progress import Progress, shown
+from sapo.grid.progress import Progress, as_time
 from sapo.grid.report import dry, expected, listed, summary, wanted_units
 from sapo.grid.work import Outcome
 
@@ -41,7 +43,7 @@ def test_sizes_are_those_of_the_lock_file() -> None:
     assert sizes.clone({"train@a": known["train@a"]}) == 105
 
 
-def test_dry_sets_apart_what_is_in_the_cache_and_at_home(tmp_path: Path) -> None:
+def test_dry_sets_apart_what_is_in_the_cache_and_what_is_done(tmp_path: Path) -> None:
     made = pair("a", "b", "c")
     durations = Durations(tmp_path)
     for key in ("train/a", "first"):
@@ -52,10 +54,13 @@ def test_dry_sets_apart_what_is_in_the_cache_and_at_home(tmp_path: Path) -> None
     assert "shared-first  run first; after shared-data" in text
     assert "a             run train report" in text
     assert "b             run report; in the cache train" in text
-    assert "c             is at home" in text
-    assert "cells: 3, at home 1; stages: 4 to run, 1 in the cache; each cell alone would be 12 in all" in text
+    assert "c             is done already" in text
+    assert (
+        "cells: 3, 1 done already; stages: 4 to run, 1 in the cache; each cell alone would be 12 in all"
+        in text
+    )
     assert "never measured here, and not counted: report" in text
-    assert f"about {shown(2 * START + 120)}, 2 at a time" in text
+    assert f"about {as_time(2 * START + 120)}, 2 at a time" in text
 
 
 def test_only_what_is_missing_is_wanted() -> None:
@@ -67,14 +72,14 @@ def test_only_what_is_missing_is_wanted() -> None:
 
 def test_the_summary_names_what_failed_why_and_what_waits_for_it(tmp_path: Path) -> None:
     made = pair("a", "b", "c")
-    failed = {"shared-first": Outcome({"first": 3.0}, 3.0, "error: no rows", ["line one", "error: no rows"])}
+    failed = {"shared-first": Outcome({"first": 3.0}, "error: no rows", tail=["line one", "error: no rows"])}
     state = State(done={"shared-data", "c"}, failed=failed, ran=[("shared-data", "data"), ("c", "train")])
     assert left_out(made, state) == {"a": "shared-first", "b": "shared-first"}
     text = "\n".join(summary(made, state, set(), tmp_path, 100.0))
     assert "shared-first failed: error: no rows\n    line one\n" in text
     assert f"the whole log: {tmp_path}/logs/shared-first.log" in text
     assert "a did not run: it waits for shared-first" in text
-    assert "1 of 3 cells finished in 2 min, 0 were at home, 2 missing; stages run: 2" in text
+    assert "1 of 3 cells finished in 2 min, 0 were done before, 2 missing; stages run: 2" in text
 
 
 def test_progress_tells_the_stage_under_way_once_and_the_time_to_go(
@@ -102,7 +107,7 @@ def test_progress_tells_the_stage_under_way_once_and_the_time_to_go(
     [(40, "40 s"), (600, "10 min"), (3 * 3600 + 300, "3 h 05 min"), (52 * 3600, "2 d 4 h")],
 )
 def test_times_as_people_say_them(seconds: float, told: str) -> None:
-    assert shown(seconds) == told
+    assert as_time(seconds) == told
 
 
 def test_stages_of_a_kind_are_listed_together() -> None:
@@ -115,3 +120,12 @@ def test_a_unit_lasts_as_long_as_the_stages_that_have_to_run(tmp_path: Path) -> 
     durations.add(made.stages["train/a"], 60.0)
     assert expected(made, durations, set())["a"] == START + 60.0
     assert expected(made, durations, {"train/a"})["a"] == START
+
+
+def test_the_live_table_shows_errors_as_they_are(tmp_path: Path) -> None:
+    made = pair("a", "b")
+    state = State(failed={"a": Outcome(error="error: no [/INST] in the [default] template")})
+    progress = Progress(made, tmp_path, dict.fromkeys(made.units, 1.0), 2)
+    console = Console(width=200, record=True, file=StringIO())
+    console.print(progress.table(state))
+    assert "failed: error: no [/INST] in the [default] template" in console.export_text()

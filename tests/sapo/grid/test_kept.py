@@ -1,10 +1,11 @@
 """What no cache brings back is kept once, linked into clones, and known to their dvc.lock."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from sapo.grid.kept import Kept, link, lock_of, locked, read_lock, write_lock
+from sapo.grid.kept import Kept, link, lock_entry, lock_of, read_lock, write_lock
 from sapo.grid.pipeline import Stage
 
 ENTRY = {"cmd": "make", "outs": [{"path": "data/rows", "hash": "md5", "md5": "1.dir"}]}
@@ -27,17 +28,18 @@ def made(tmp_path: Path) -> Path:
 
 def test_kept_outputs_are_placed_with_their_entry_beside_others(made: Path, tmp_path: Path) -> None:
     kept, other = Kept(tmp_path / "kept"), tmp_path / "other"
-    assert kept.place(other, [stage()]) == []
+    kept.place(other, [stage()])
+    assert not other.exists()
     kept.put(made, [stage()])
     assert kept.entry(stage()) == ENTRY
     write_lock(other / "dvc.lock", {"schema": "2.0", "stages": {"train": {"cmd": "train"}}})
     (other / "data/rows").mkdir(parents=True)
     (other / "data/rows/old.jsonl").touch()
-    assert kept.place(other, [stage(), stage("unknown")]) == ["prepare"]
+    kept.place(other, [stage(), stage("unknown")])
     assert sorted(path.name for path in (other / "data/rows").iterdir()) == ["a.jsonl"]
     assert (other / "data/rows/a.jsonl").samefile(made / "data/rows/a.jsonl")
     assert (other / "list.txt").read_text() == "l"
-    assert locked(other, stage()) == ENTRY
+    assert lock_entry(other, stage()) == ENTRY
     assert read_lock(other / "dvc.lock")["stages"]["train"] == {"cmd": "train"}
 
 
@@ -46,6 +48,19 @@ def test_what_others_may_write_is_copied(made: Path, tmp_path: Path) -> None:
     kept.put(made, [stage()], own=False)
     (made / "data/rows/a.jsonl").write_text("changed in place")
     assert kept.output(stage(), "data/rows").joinpath("a.jsonl").read_text() == "a"
+
+
+def test_what_git_tracks_is_copied_since_git_writes_in_place(made: Path, tmp_path: Path) -> None:
+    kept, other = Kept(tmp_path / "kept"), tmp_path / "other"
+    kept.put(made, [stage()])
+    other.mkdir()
+    (other / "list.txt").write_text("old")
+    for command in (["init", "-q"], ["add", "list.txt"]):
+        subprocess.run(["git", "-C", str(other), *command], check=True)
+    kept.place(other, [stage()])
+    (other / "list.txt").write_text("what HEAD has")
+    assert kept.output(stage(), "list.txt").read_text() == "l"
+    assert (other / "data/rows/a.jsonl").samefile(kept.output(stage(), "data/rows") / "a.jsonl")
 
 
 def test_what_the_run_cache_brings_back_or_did_not_run_is_not_kept(made: Path, tmp_path: Path) -> None:

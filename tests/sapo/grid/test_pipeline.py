@@ -151,6 +151,14 @@ def test_sources_outside_git_count_and_missing_ones_are_told(small: Path) -> Non
     assert made()["one"] != first["one"]
 
 
+def test_a_source_that_a_clone_would_lack_is_refused(small: Path) -> None:
+    text = (small / "dvc.yaml").read_text().replace("deps: [one.py, data]", "deps: [one.py, mine]")
+    (small / "dvc.yaml").write_text(text)
+    (small / "mine").write_text("1")
+    with pytest.raises(DataError, match=r"Git does not know mine, .* commit it, or give its whole path"):
+        made()
+
+
 def test_a_setting_that_is_not_there_is_told(small: Path) -> None:
     with pytest.raises(DataError, match=r"depends on the setting a\.b, which params\.yaml lacks"):
         value_of({"a": 1}, "a.b")

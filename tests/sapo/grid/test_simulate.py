@@ -1,4 +1,4 @@
-"""A schedule has the length that can be worked out by hand, and a large grid leaves few places idle."""
+"""A schedule has the length that can be worked out by hand, and a large grid leaves few slots idle."""
 
 import pytest
 
@@ -10,18 +10,18 @@ SECONDS = {"shared-data": 1.0, "shared-first": 5.0, "a": 10.0, "b": 20.0, "c": 1
 
 
 @pytest.mark.parametrize(
-    ("places", "seconds"),
+    ("slots", "seconds"),
     [
         (1, 48.0),  # all of it, one after another
         (2, 26.0),  # data; first and c; at 6 b until 26, at 13 a until 23
         (3, 26.0),  # data, first, b
     ],
 )
-def test_small_schedules_by_hand(places: int, seconds: float) -> None:
-    found = simulate(pair("a", "b", "c").units, SECONDS, places)
+def test_small_schedules_by_hand(slots: int, seconds: float) -> None:
+    found = simulate(pair("a", "b", "c").units, SECONDS, slots)
     assert found.seconds == seconds
     assert found.busy == 48.0
-    assert found.idle == pytest.approx(1 - 48 / (found.seconds * places))
+    assert found.idle == pytest.approx(1 - 48 / (found.seconds * slots))
 
 
 def test_needs_that_are_not_among_the_units_are_done() -> None:

@@ -13,13 +13,15 @@ import psutil
 import pytest
 from filelock import FileLock
 
-from grids import small_cell, small_pipeline
+from grids import small_cell, small_pipeline, wait_for
 from laboratory import REPOSITORY, run
 from sapo.artifacts.versions import versions
-from sapo.grid.home import bring, ref_of
+from sapo.grid.cluster import check_node
 from sapo.grid.lifeline import SIGN, Heart, sign
 from sapo.grid.pipeline import Sources, closure, git, stages
-from sapo.grid.work import THREADS, Job, code, do, environment, follow, probe, why
+from sapo.grid.repository import fetch, ref_of
+from sapo.grid.work import THREADS, Job, do, environment, follow, other_than, probe, program, why
+from sapo.runtime.errors import DataError
 from sapo.runtime.watchdog import alive
 
 LAST = 20  # seconds in which a process must have ended
@@ -29,7 +31,7 @@ def job(tmp_path: Path, **changes: object) -> Job:
     content = {
         **{"name": "one", "repository": str(tmp_path), "folder": str(tmp_path / ".grid"), "cache": "/cache"},
         **{"head": "h", "tree": "h", "final": True, "overrides": (), "params": "", "file": "dvc.yaml"},
-        **{"cpus": 3, "stages": [], "keys": ()},
+        **{"cpus": 3, "gpus": 0, "sign": "/sign", "program": program(), "stages": [], "keys": ()},
     }
     return Job(**(content | changes))  # type: ignore[arg-type]
 
@@ -44,6 +46,9 @@ def test_threads_are_bounded_and_stages_import_the_clone(
     assert found["PYTHONPATH"] == "/mine"
     assert found["PATH"].startswith(str(Path(sys.executable).parent))
     assert found["DVC_SITE_CACHE_DIR"].startswith(str(job(tmp_path).clone))
+    assert found["CUDA_VISIBLE_DEVICES"] == ""  # a cell that asked for no GPU sees none
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")  # as Ray does
+    assert environment(job(tmp_path, gpus=1))["CUDA_VISIBLE_DEVICES"] == "3"
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}/src")
     assert "PYTHONPATH" not in environment(job(tmp_path))
 
@@ -85,7 +90,7 @@ def test_the_line_that_tells_most(lines: list[str], told: str) -> None:
 
 GIVER = """import json, subprocess, sys, time
 process = subprocess.Popen([sys.executable, "-m", "sapo.grid.work"], stdin=subprocess.PIPE, text=True)
-process.stdin.write(json.dumps({"folder": "FOLDER"}) + "\\n")
+process.stdin.write(json.dumps({"sign": "FOLDER/alive-1"}) + "\\n")
 process.stdin.flush()
 time.sleep(600)
 """
@@ -101,22 +106,26 @@ work.main()
 """
 
 
-@pytest.mark.parametrize("silence", [5, 600])
-def test_all_ends_when_the_giver_is_killed_or_its_driver_silent(tmp_path: Path, silence: int) -> None:
+@pytest.mark.parametrize("what", ["giver killed", "driver silent", "driver gone"])
+def test_all_ends_when_nobody_waits_for_it(tmp_path: Path, what: str) -> None:
+    silence = 5 if what == "driver silent" else 600
     (tmp_path / "sleeper.py").write_text("import subprocess; subprocess.run(['sleep', '599'])\n")
     (tmp_path / "work.py").write_text(WORK)
     giver = GIVER.replace('"-m", "sapo.grid.work"', f'"{tmp_path}/work.py", "{tmp_path}", "{silence}"')
     giver = giver.replace("FOLDER", str(tmp_path))
     variables = {**os.environ, "PYTHONPATH": str(REPOSITORY / "src")}
+    (tmp_path / "alive-1").touch()
     process = psutil.Popen([sys.executable, "-c", giver], env=variables)
     end = time.monotonic() + 60
     while not any("599" in child.cmdline() for child in process.children(recursive=True)):
         assert time.monotonic() < end
-        (tmp_path / SIGN).write_text(str(time.monotonic()))
+        (tmp_path / "alive-1").touch()
         time.sleep(0.1)
     started = process.children(recursive=True)
     assert len(started) == 4  # the unit's two, DVC, a stage
-    if silence == 600:
+    if what == "driver gone":
+        (tmp_path / "alive-1").unlink()
+    elif what == "giver killed":
         (child,) = process.children()
         process.kill()
         child.kill()  # as Ray does
@@ -128,19 +137,19 @@ def test_all_ends_when_the_giver_is_killed_or_its_driver_silent(tmp_path: Path, 
 
 
 def test_a_probe_tells_what_the_driver_compares(tmp_path: Path) -> None:
-    (tmp_path / "token").touch()
-    found = probe(tmp_path, tmp_path, "token")
-    assert found["versions"] == versions()
-    assert found["code"] == code()
+    (tmp_path / "alive-1").touch()
+    found = probe([tmp_path], tmp_path / "alive-1")
+    assert found["program"] == program()
+    assert found["program"]["versions"] == versions()
     assert (found["sees"], found["unwritable"]) == (True, "")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["token"]
-    found = probe(tmp_path, tmp_path / "nowhere", "other")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["alive-1"]
+    found = probe([tmp_path, tmp_path / "nowhere"], tmp_path / "alive-2")
     assert found["sees"] is False
     assert "nowhere: No such file or directory" in found["unwritable"]
 
 
 def test_the_process_answers_in_one_line(tmp_path: Path) -> None:
-    question = json.dumps({"probe": "token", "folder": str(tmp_path), "cache": str(tmp_path)})
+    question = json.dumps({"probe": [str(tmp_path)], "sign": str(tmp_path / "alive-1")})
     variables = {**os.environ, "PYTHONPATH": str(REPOSITORY / "src")}
     with subprocess.Popen(
         [sys.executable, "-m", "sapo.grid.work"], env=variables, stdin=-1, stdout=-1, text=True
@@ -182,7 +191,7 @@ def test_shared_stages_run_once_and_a_cell_ends_with_its_experiment(lab: Path) -
     clone = unit(lab, True).clone
     ref = ref_of(git("rev-parse", "HEAD"), "cell")
     assert json.loads(git("-C", str(clone), "show", f"{ref}:metrics.json")) == {"AP": 7}
-    bring(clone, git("rev-parse", "HEAD"), "cell")
+    fetch(clone, git("rev-parse", "HEAD"), "cell")
     assert "cell" in run(lab, "dvc", "exp", "list", "--name-only")
     again = do(unit(lab, True, "whole", seed=7))
     assert (again.error, again.seconds) == ("", {})  # what is finished comes from the cache
@@ -200,12 +209,10 @@ def test_without_a_common_cache_results_come_from_a_remote_and_go_there(lab: Pat
     shutil.rmtree(unit(lab, False).clone)
     cell = do(unit(lab, True, "whole", seed=7, remote="store"))
     assert (cell.error, set(cell.seconds)) == ("", {"whole"})
-    bring(unit(lab, True).clone, git("rev-parse", "HEAD"), "cell")
+    fetch(unit(lab, True).clone, git("rev-parse", "HEAD"), "cell")
     shutil.rmtree(unit(lab, True).clone)
     assert not list((lab / ".dvc/cache/files").rglob("*"))
-    subprocess.run(
-        [sys.executable, "-m", "dvc", "exp", "apply", "cell"], cwd=lab
-    )  # the files are not here yet
+    assert "Checkout failed" in run(lab, "dvc", "exp", "apply", "cell", fails=True)  # docs/grid.md
     run(lab, "dvc", "pull", "--remote", "store", "--allow-missing")
     assert (lab / "model.txt").read_text().startswith("7 ")
 
@@ -227,13 +234,48 @@ def test_one_attempt_at_a_time(lab: Path, monkeypatch: pytest.MonkeyPatch) -> No
         assert "another process works on cell: it did not end" in do(wanted).error
 
 
-def test_a_driver_gives_signs_of_life_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    heart = Heart(tmp_path)
-    assert sign(tmp_path) == ""
-    heart.beat()
-    first = sign(tmp_path)
-    heart.beat()
-    assert sign(tmp_path) == first != ""
-    monkeypatch.setattr("sapo.grid.lifeline.BEAT", 0.0)
-    heart.beat()
-    assert sign(tmp_path) != first
+def test_a_node_with_other_versions_or_code_runs_nothing(tmp_path: Path) -> None:
+    ours = program()
+    other = {**ours, "versions": {**ours["versions"], "torch": "0.1"}}
+    for theirs, told in ((other, "has other versions: torch "), ({**ours, "code": "x"}, "has other code in")):
+        outcome = do(job(tmp_path, program=theirs))
+        assert outcome.unfit
+        assert told in outcome.error
+        assert not job(tmp_path).log.exists()
+        found = {"program": theirs, "sees": True, "unwritable": ""}
+        with pytest.raises(DataError, match=f"node one {told}"):
+            check_node("one", found, ours, tmp_path)
+    assert other_than(ours, program()) == ""
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        ({"sees": False}, "does not see .*--folder"),
+        ({"unwritable": "/c: Permission"}, "cannot write /c"),
+    ],
+)
+def test_a_node_that_sees_or_writes_too_little_is_refused(
+    tmp_path: Path, found: dict[str, object], told: str
+) -> None:
+    content = {"program": program(), "sees": True, "unwritable": ""} | found
+    with pytest.raises(DataError, match=f"node one {told}"):
+        check_node("one", content, program(), tmp_path)
+
+
+def test_a_log_that_cannot_be_written_ends_what_it_is_of(tmp_path: Path) -> None:
+    (tmp_path / "told.py").write_text("import time\nprint('x' * 10000, flush=True)\ntime.sleep(600)\n")
+    with pytest.raises(OSError, match="No space left"):
+        follow(["told"], tmp_path, {**os.environ, "PYTHONPATH": str(tmp_path)}, Path("/dev/full"))
+    assert not [process for process in psutil.Process().children() if "told" in process.cmdline()]
+
+
+def test_a_driver_shows_that_it_lives_until_it_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sapo.grid.lifeline.BEAT", 0.05)
+    with Heart(tmp_path) as killed:
+        with Heart(tmp_path) as heart:
+            assert list(tmp_path.glob(f"{SIGN}*")) == [heart.path]  # an earlier driver's is gone
+            assert killed.path != heart.path
+            first = sign(heart.path)
+            wait_for(lambda: sign(heart.path) != first, 10)
+        assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""The user's repository: what runs is a commit, and finished cells come back to it as DVC experiments."""
+"""The user's repository: what runs is a commit, and finished cells become DVC experiments of it."""
 
 import subprocess
 from collections.abc import Sequence
@@ -11,9 +11,13 @@ from sapo.grid.pipeline import git
 from sapo.runtime.errors import DataError
 from sapo.runtime.files import parse_yaml
 
-DECIDES = ("src", "conf", "dvc.yaml", "study/dvc.yaml", "requirements.txt")
+# What decides results, beside the settings
+DECIDES = ("src", "conf", "dvc.yaml", "study/dvc.yaml", "requirements.txt", ".dvc/config", ".dvc/plots")
 # What a run itself changes, and no cell depends on
-WRITTEN = ("params.yaml", "dvc.lock", "study/dvc.lock", "metrics", "plots", "study/report.md", "results")
+WRITTEN = (
+    *("params.yaml", "dvc.lock", "metrics", "plots", "results"),
+    *("study/dvc.lock", "study/report.md", "study/rows", "study/predictors", "study/wordings"),
+)
 
 
 @dataclass(frozen=True)
@@ -40,12 +44,12 @@ def origin(allow_dirty: bool) -> Origin:
         name for code, name in entries if code == "??" and name.startswith(tuple(f"{d}/" for d in DECIDES))
     ]
     if new:
-        raise DataError(f"Git does not know {shown(new)}: a clone would lack them; `git add` and commit them")
+        raise DataError(f"Git does not know {few(new)}: a clone would lack them; `git add` and commit them")
     changed = [name for code, name in entries if code != "??" and not written(name)]
     if not changed:
         return Origin(head, head)
     if not allow_dirty:
-        raise DataError(f"uncommitted changes in {shown(changed)}: commit them, or give --allow-dirty")
+        raise DataError(f"uncommitted changes in {few(changed)}: commit them, or give --allow-dirty")
     return Origin(head, git("stash", "create") or head)
 
 
@@ -53,7 +57,7 @@ def written(name: str) -> bool:
     return any(name == own or name.startswith(f"{own}/") for own in WRITTEN)
 
 
-def shown(names: Sequence[str], most: int = 5) -> str:
+def few(names: Sequence[str], most: int = 5) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
@@ -63,7 +67,7 @@ def ref_of(head: str, name: str) -> str:
     return f"refs/exps/{head[:2]}/{head[2:]}/{name}"
 
 
-def at_home(cells: Sequence[Cell], origin: Origin) -> set[str]:
+def done_before(cells: Sequence[Cell], origin: Origin) -> set[str]:
     """The names of the cells whose experiments are there, of these settings and this code.
 
     Raises DataError for an experiment that has a cell's name, and is of something else.
@@ -86,15 +90,22 @@ def differs(cell: Cell, origin: Origin) -> str:
     settings: Any = parse_yaml(git("show", f"{ref}:params.yaml"), f"{cell.name}: params.yaml")
     if settings != cell.settings:
         return "settings"
-    same = subprocess.run(["git", "diff", "--quiet", ref, origin.tree, "--", *existing(DECIDES)])
+    same = subprocess.run(["git", "diff", "--quiet", ref, origin.tree, "--", *DECIDES])
     return "code" if same.returncode else ""
 
 
-def existing(names: Sequence[str]) -> list[str]:
-    return [name for name in names if Path(name).exists()]
+def fetch(clone: Path, head: str, name: str) -> None:
+    """Fetch the experiment that a clone has finished; its files are in the shared cache already.
 
-
-def bring(clone: Path, head: str, name: str) -> None:
-    """Fetch the experiment that a clone has finished; its files are in the shared cache already."""
+    Raises DataError where another of that name has appeared since the grid began: it is not overwritten.
+    """
     ref = ref_of(head, name)
-    git("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", str(clone), f"+{ref}:{ref}")
+    git("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", str(clone), ref)
+    made = git("-C", str(clone), "rev-parse", ref)
+    try:
+        git("update-ref", ref, made, "0" * len(made))  # only where there is none
+    except DataError:
+        raise DataError(
+            f"an experiment {name} has been made meanwhile: rename or remove it (`dvc exp remove {name}`), "
+            "and give the same command again"
+        ) from None

@@ -1,15 +1,18 @@
 """What runs is a commit; what is finished is known by its name, its settings and its code."""
 
+import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from laboratory import REPOSITORY
 from sapo.grid.axes import Cell
-from sapo.grid.clones import KEPT, LOCAL, make, remove
-from sapo.grid.home import at_home, bring, origin, ref_of
+from sapo.grid.clones import KEPT, LOCAL, MARK, make, remove
 from sapo.grid.pipeline import git
+from sapo.grid.repository import done_before, fetch, origin, ref_of, written
 from sapo.runtime.errors import DataError
+from sapo.runtime.files import parse_yaml
 
 CELL = Cell("one", ("seed=1",), {"seed": 1}, "seed: 1\n")
 
@@ -45,8 +48,8 @@ def finished(clone: Path, cell: Cell) -> None:
 def test_what_runs_is_the_commit(repository: Path) -> None:
     found = origin(allow_dirty=False)
     assert (found.head, found.dirty) == (git("rev-parse", "HEAD"), False)
-    for written in ("params.yaml", "dvc.lock"):
-        (repository / written).write_text("seed: 5\n")  # as an earlier run leaves them
+    for name in ("params.yaml", "dvc.lock"):
+        (repository / name).write_text("seed: 5\n")  # as an earlier run leaves them
     assert origin(allow_dirty=False) == found
 
 
@@ -80,11 +83,11 @@ def test_no_repository_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_an_experiment_comes_home_and_is_known(repository: Path, tmp_path: Path) -> None:
     found, clone = origin(allow_dirty=False), tmp_path / "cells/one"
     make(repository, clone, found, tmp_path / "cache")
-    assert at_home([CELL], found) == set()
+    assert done_before([CELL], found) == set()
     finished(clone, CELL)
-    bring(clone, found.head, "one")
+    fetch(clone, found.head, "one")
     remove(clone)
-    assert at_home([CELL], found) == {"one"}
+    assert done_before([CELL], found) == {"one"}
     assert git("show", f"{ref_of(found.head, 'one')}:params.yaml") == "seed: 1"
     assert git("status", "--porcelain") == ""
 
@@ -95,13 +98,45 @@ def test_an_experiment_of_other_settings_or_code_is_not_taken_for_the_cell(
     found, clone = origin(allow_dirty=False), tmp_path / "cells/one"
     make(repository, clone, found, tmp_path / "cache")
     finished(clone, CELL)
-    bring(clone, found.head, "one")
+    fetch(clone, found.head, "one")
     other = Cell("one", ("seed=2",), {"seed": 2}, "seed: 2\n")
     with pytest.raises(DataError, match=r"one of other settings: give --name .*dvc exp remove one"):
-        at_home([other], found)
+        done_before([other], found)
     (repository / "src/a.py").write_text("changed\n")
     with pytest.raises(DataError, match="an experiment one of other code"):
-        at_home([CELL], origin(allow_dirty=True))
+        done_before([CELL], origin(allow_dirty=True))
+
+
+def test_an_experiment_that_appeared_meanwhile_is_not_overwritten(repository: Path, tmp_path: Path) -> None:
+    found, clone = origin(allow_dirty=False), tmp_path / "cells/one"
+    make(repository, clone, found, tmp_path / "cache")
+    finished(clone, CELL)
+    git("update-ref", ref_of(found.head, "one"), "HEAD")
+    with pytest.raises(DataError, match="an experiment one has been made meanwhile"):
+        fetch(clone, found.head, "one")
+    assert git("rev-parse", ref_of(found.head, "one")) == found.head
+
+
+def test_changes_are_taken_along_whatever_diff_is_set_to(repository: Path, tmp_path: Path) -> None:
+    for name, value in (("diff.external", "false"), ("diff.noprefix", "true"), ("color.ui", "always")):
+        git("config", name, value)
+    (repository / "src/a.py").write_text("changed\n")
+    make(repository, tmp_path / "clone", origin(allow_dirty=True), tmp_path / "cache")
+    assert (tmp_path / "clone/src/a.py").read_text() == "changed\n"
+
+
+def test_what_stages_write_is_no_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All outputs that Git tracks."""
+    monkeypatch.chdir(REPOSITORY)
+    outs = [
+        out["path"]
+        for file in ("dvc.lock", "study/dvc.lock")
+        for stage in parse_yaml(Path(file).read_text(), file)["stages"].values()
+        for out in stage["outs"]
+    ]
+    tracked = [os.path.normpath(path) for path in outs if git("ls-files", "--", path)]
+    assert "metrics/cl.json" in tracked
+    assert [path for path in tracked if not written(path)] == []
 
 
 def test_a_clone_is_fresh_but_for_checkpoints(repository: Path, tmp_path: Path) -> None:
@@ -127,6 +162,11 @@ def test_a_clone_is_fresh_but_for_checkpoints(repository: Path, tmp_path: Path) 
 def test_what_works_on_in_a_clone_is_ended_before_the_next_attempt(repository: Path, tmp_path: Path) -> None:
     found, clone = origin(allow_dirty=False), tmp_path / "cells/one"
     make(repository, clone, found, tmp_path / "cache")
-    orphan = subprocess.Popen(["sleep", "600"], cwd=clone)
+    environment = {**os.environ, MARK: str(clone)}
+    orphan = subprocess.Popen(["sleep", "600"], env=environment)
+    shell = subprocess.Popen(["sleep", "600"], cwd=clone)  # a user's, who looks at a failed cell
     make(repository, clone, found, tmp_path / "cache")
     assert orphan.wait(10) == -9
+    assert shell.poll() is None
+    shell.kill()
+    shell.wait()
