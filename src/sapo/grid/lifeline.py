@@ -33,6 +33,7 @@ class Heart:
         self.over = threading.Event()
 
     def __enter__(self) -> "Heart":
+        self.folder.mkdir(parents=True, exist_ok=True)
         for other in self.folder.glob(f"{SIGN}*"):
             other.unlink(missing_ok=True)  # of a driver that was killed: what still works for it ends
         self.path.touch()
