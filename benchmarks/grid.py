@@ -4,8 +4,8 @@
     python benchmarks/grid.py --sides grid --methods 2 --seeds 1     # only to see it run
 
 Each side works in a clone of the last commit with an empty DVC cache. Prints and writes to results/grid.json,
-of each side: seconds, stages run, cells that are missing, the seconds of a place that a cell took, and how
-many cells have other results than those of the first side, output by output.
+of each side: seconds, stages run, cells that are missing, seconds a cell, of the grid also those of clones,
+DVC and Ray a cell, and how many cells have other results than those of the first side, output by output.
 """
 
 import argparse
@@ -36,6 +36,7 @@ SMALL = [
     *("sequence=pair", "model=tiny_llama", "data.train_rows=6", "data.test_rows=3", "paraphrase.count=2"),
     *("selection.rows=4", "prompt.max_tokens=900", "evaluate.max_new_tokens=4", "train.epochs=1"),
 ]
+BESIDE = re.compile(r"took ([0-9.]+) s a cell, beside the stages")
 STARTED = re.compile(r"Running stage '([^']+)'")
 ENVIRONMENT = os.environ | {
     "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -63,7 +64,7 @@ def main() -> None:
         for side in options.sides:
             folder = clone(Path(work, side))
             begun = time.monotonic()
-            log = SIDES[side](folder, axes, options.at_once)
+            log = SIDES[side](folder, axes, options.at_once)  # and what the command prints
             seconds = time.monotonic() - begun
             made[side] = experiments(folder)
             counted = Counter(STARTED.findall(log))
@@ -74,6 +75,8 @@ def main() -> None:
                 "missing": cells - len(made[side]),
                 "seconds_a_cell": round(seconds / cells, 1),
             }
+            if beside := BESIDE.search(log):
+                found[side]["beside_stages_a_cell"] = float(beside[1])
             print(side, found[side], flush=True)
     first = made[options.sides[0]]
     for side in options.sides:
@@ -113,8 +116,8 @@ def settings(*more: str) -> list[str]:
 
 def by_grid(folder: Path, axes: list[str], at_once: int) -> str:
     cpus = max((os.cpu_count() or 1) // at_once, 1)
-    run(folder, sys.executable, "tools/grid.py", "--cpus", str(cpus), *settings(*axes))
-    return "".join(path.read_text(encoding="utf-8") for path in folder.glob(".grid/logs/*.log"))
+    told = run(folder, sys.executable, "tools/grid.py", "--cpus", str(cpus), *settings(*axes))
+    return told + "".join(path.read_text(encoding="utf-8") for path in folder.glob(".grid/logs/*.log"))
 
 
 def one_after_another(folder: Path, axes: list[str], at_once: int) -> str:
