@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from grids import PATIENCE, at_work, once, outputs, training, wait_for
@@ -55,8 +56,10 @@ def stages_run(folder: Path) -> list[str]:
 
 def left(folder: Path) -> list[str]:
     """What a grid must not leave: clones, processes that work in them, Ray's folders."""
-    paths = [*(folder / ".grid/cells").glob("*"), *Path(tempfile.gettempdir()).glob(f"{SCRATCH}*")]
-    return [str(path) for path in paths] + [" ".join(process.cmdline()) for process in at_work(folder)]
+    clones = [str(path) for path in (folder / ".grid/cells").glob("*")]
+    scratch = Path(tempfile.gettempdir()).glob(f"{SCRATCH}[0-9]*-*")
+    ended = [str(path) for path in scratch if not psutil.pid_exists(int(path.name.split("-")[2]))]
+    return clones + ended + [" ".join(process.cmdline()) for process in at_work(folder)]
 
 
 def test_a_grid_is_what_its_experiments_are_alone(lab: Path, plain: dict[str, dict[str, str]]) -> None:
@@ -175,6 +178,25 @@ def test_a_node_that_dies_in_a_training_is_replaced_by_another(
     log = (lab / f".grid/logs/{clone.name}.log").read_text(encoding="utf-8")
     assert log.count(": dvc exp run") == 2
     assert "goes on from checkpoint-" in log
+    assert left(lab) == []
+
+
+@pytest.mark.long
+def test_a_driver_killed_on_a_running_ray_leaves_no_work_to_the_next(
+    lab: Path, undisturbed: dict[str, dict[str, str]], nodes: Any
+) -> None:
+    driver = start(lab, "--address", nodes.address)
+    wait_for(lambda: training(lab))
+    old = at_work(lab / ".grid/cells")
+    assert old
+    driver.kill()
+    driver.wait(END)
+    told = grid(lab, "--address", nodes.address, axes=(METHODS, "train.epochs=20"))
+    assert "0 missing" in told
+    assert not [process for process in old if process.is_running()]
+    assert {name: outputs(lab, name) for name in NAMES} == undisturbed
+    logs = "".join(path.read_text(encoding="utf-8") for path in (lab / ".grid/logs").glob("*.log"))
+    assert "goes on from checkpoint-" in logs
     assert left(lab) == []
 
 
