@@ -4,8 +4,8 @@
     python benchmarks/grid.py --sides grid --methods 2 --seeds 1     # only to see it run
 
 Each side works in a clone of the last commit with an empty DVC cache. Prints and writes to results/grid.json,
-of each side: seconds, stages run, cells that are missing, seconds a cell, of the grid also those of clones,
-DVC and Ray a cell, and how many cells have other results than those of the first side, output by output.
+of each side: seconds, stages run, cells that are missing, seconds a cell, of the grid also those of clones
+and DVC, and how many cells have other results than those of the first side, output by output.
 """
 
 import argparse

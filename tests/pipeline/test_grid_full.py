@@ -83,7 +83,7 @@ def test_a_full_disk_stops_new_cells_and_not_those_that_run(lab: Path, small_dis
             filler.write_bytes(b"\0" * (driver.RESERVE + 2**20))
 
     made, state = drive(lab, small_disk / "grid", tell=fill)
-    assert f"{small_disk}/grid: 0.2 GB free, one more cell needs 0.2 GB" in state.stopped
+    assert f"{small_disk}/grid: 0.2 GB free, 0.2 GB wanted for seed" in state.stopped
     assert not state.failed
     begun = state.done & made.cells.keys()
     assert "seed1" in begun

@@ -89,7 +89,7 @@ def cells(overrides: Sequence[str], prefix: str = "", study: bool = False) -> li
     if study:
         prefix = f"{STUDIES}-{prefix}" if prefix else STUDIES
     elif prefix.startswith(STUDIES):
-        raise DataError(f"--name {prefix}: names that begin with {STUDIES!r} are of `tools/grid.py study`")
+        raise DataError(f"--name {prefix}: names that begin with {STUDIES!r} are for `tools/grid.py study`")
     combinations = points(overrides) or [()]
     made = []
     with composer() as compose:

@@ -20,7 +20,8 @@ from typing import Any
 
 import psutil
 
-from sapo.grid.work import Job, Outcome, other_than, program
+from sapo.artifacts.versions import versions
+from sapo.grid.work import Job, Outcome, other_than
 from sapo.runtime.errors import DataError
 
 STARTS = 3  # attempts to start Ray here
@@ -44,11 +45,16 @@ class Needs:
 
 
 def start_process(content: str, source: str) -> str:
-    """Run on the node, alone and by value: start the work process, and end only after it."""
+    """Run on the node, alone and by value: start the work process, and end only after it.
+
+    Raises RuntimeError where the node cannot do it.
+    """
     import os
     import subprocess
     import sys
 
+    if not os.path.isdir(source):
+        raise RuntimeError(f"it does not see {source}: give --folder, a folder that all nodes see")
     paths = [source, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     process = subprocess.Popen(
         [sys.executable, "-m", "sapo.grid.work"],
@@ -113,11 +119,11 @@ class Cluster:
                 )
             time.sleep(1)
 
-    def probe(self, sign: Path, cache: Path) -> None:
+    def probe(self, folder: Path, cache: Path) -> None:
         """Ask each node what it has. Raises DataError for one whose work would fail, or not be ours."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        content = json.dumps({"probe": [str(sign.parent), str(cache)], "sign": str(sign)})
+        content = json.dumps({"probe": [str(folder), str(cache)]})
         asked = []
         for node in self.nodes():
             if self.fits(node):
@@ -128,8 +134,8 @@ class Cluster:
             try:
                 found = json.loads(self.ray.get(reference))
             except Exception as error:
-                raise DataError(f"node {name} cannot run {self.source}: {last_line(error)}") from None
-            check_node(name, found, program(), sign.parent)
+                raise DataError(f"node {name} cannot work: {last_line(error)}") from None
+            check_node(name, found, versions())
 
     def give(self, job: Job) -> None:
         task = self.task.options(
@@ -150,6 +156,8 @@ class Cluster:
             name = self.running.pop(reference)
             try:
                 yield name, Outcome(**json.loads(self.ray.get(reference)))
+            except RuntimeError as error:  # of start_process
+                yield name, Outcome(error=f"a node cannot work: {last_line(error)}", unfit=True)
             except Exception as error:  # Ray's own, of many kinds: the worker, its node or its memory is gone
                 yield name, Outcome(error=f"{type(error).__name__}: {last_line(error)}")
 
@@ -237,12 +245,10 @@ def dashboard() -> bool:
     return find_spec("aiohttp_cors") is not None and find_spec("colorful") is not None
 
 
-def check_node(name: str, found: dict[str, Any], ours: dict[str, Any], folder: Path) -> None:
+def check_node(name: str, found: dict[str, Any], ours: dict[str, str]) -> None:
     """Refuse (DataError) a node whose work would not be this machine's."""
-    if unlike := other_than(ours, found["program"]):
+    if unlike := other_than(ours, found["versions"]):
         raise DataError(f"node {name} has {unlike}")
-    if not found["sees"]:
-        raise DataError(f"node {name} does not see {folder}: give --folder, a folder that all nodes see")
     if found["unwritable"]:
         raise DataError(f"node {name} cannot write {found['unwritable']}")
 

@@ -1,5 +1,6 @@
 """`tools/grid.py` from its options to its exit status."""
 
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +13,12 @@ from sapo.grid import clones, report, repository
 from sapo.grid.axes import Cell, cells
 from sapo.grid.cached import Cache
 from sapo.grid.cluster import Needs, cluster
-from sapo.grid.driver import RESERVE, Driver, Settings, State, left_out
+from sapo.grid.driver import Driver, Settings, State, left_out
 from sapo.grid.estimates import Durations, Sizes
 from sapo.grid.kept import Kept
 from sapo.grid.lifeline import Heart
 from sapo.grid.pipeline import EXPERIMENT, STUDY, Sources, Stage, closure, stages
-from sapo.grid.plan import Plan, plan
+from sapo.grid.plan import Plan, Unit, plan
 from sapo.grid.progress import Progress
 from sapo.grid.work import clone_of
 from sapo.runtime.errors import DataError
@@ -87,13 +88,12 @@ def alone(options: Options, folder: Path) -> int:
     wanted = report.wanted_units(made, done_before, finished)
     state = State(done=set(made.units) - set(wanted))
     if not options.keep:
-        for name in state.done:  # a driver that was killed may have left them
+        for name in done_before:  # a driver that was killed may have left them
             clones.remove(clone_of(folder, name))
     if not wanted:
         print(f"all cells were done before: {len(made.cells)} of {len(made.cells)}")
         return 0
-    seconds = report.expected(made, durations, finished)
-    room = max(RESERVE, *(sizes.clone(of) + sizes.cache(of) for of in made.of_cell.values()))
+    room = {name: needed_room(made, made.units[name], finished, sizes) for name in wanted}
     heart = Heart(folder)
     settings = Settings(
         repository=Path.cwd(),
@@ -111,16 +111,33 @@ def alone(options: Options, folder: Path) -> int:
     )
     cache.folder.mkdir(parents=True, exist_ok=True)
     begun = time.monotonic()
-    with heart, cluster(options.address, needs, Path(__file__).parents[2]) as ray:
+    with heart, cluster(options.address, needs, program(folder)) as ray:
         ray.wait_for_place(options.wait)
         if gpus := ray.unused_gpus():
             print(f"{gpus} GPUs are not used: give --gpus 1", flush=True)
-        ray.probe(heart.path, folder if options.remote else cache.folder)
-        with Progress(made, folder, seconds, ray.slots()) as progress:
+        ray.probe(folder, folder if options.remote else cache.folder)
+        with Progress(
+            made, folder, lambda: report.expected(made, durations, finished), ray.slots()
+        ) as progress:
             Driver(made, settings, durations, state).run(ray, progress.tell)
             progress.tell(state)
     print("\n".join(report.summary(made, state, done_before, folder, time.monotonic() - begun)))
     return 1 if state.failed or left_out(made, state) else 0
+
+
+def program(folder: Path) -> Path:
+    """A copy of this program that all nodes see, and that nobody edits while the grid runs."""
+    copy = folder / "program"
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(Path(__file__).parents[2], copy, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+    return copy
+
+
+def needed_room(plan: Plan, unit: Unit, finished: set[str], sizes: Sizes) -> int:
+    """Bytes for a clone with all that the unit needs, and for what it adds to the cache or what is kept."""
+    of = plan.of_cell[unit.cell.name]
+    made = {key: of[key] for key in unit.keys if key not in finished}
+    return sizes.clone({key: of[key] for key in plan.whole(unit)}) + sizes.cache(made)
 
 
 def planned(asked: Sequence[Cell], commit: str, study: bool) -> Plan:

@@ -2,17 +2,18 @@
 
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from sapo.artifacts.versions import versions
 from sapo.grid import clones, repository
 from sapo.grid.cluster import Cluster
 from sapo.grid.estimates import Durations
 from sapo.grid.plan import LEAST, Plan, Unit, priorities, ready
 from sapo.grid.repository import Origin
-from sapo.grid.work import Job, Outcome, clone_of, log_of, program
+from sapo.grid.work import Job, Outcome, clone_of, log_of
 from sapo.runtime.errors import DataError
 
 RESERVE = 200 * 2**20  # bytes that must be free before another unit starts, where no estimate is larger
@@ -26,18 +27,19 @@ class State:
     done: set[str] = field(default_factory=set)
     running: dict[str, float] = field(default_factory=dict)  # since when
     failed: dict[str, Outcome] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)  # what finished units took
-    of_stages: float = 0.0  # seconds of these units in which stages ran
+    seconds: dict[str, float] = field(default_factory=dict)  # what ended units took
+    beside: float = 0.0  # seconds of finished units in which no stage ran
     ran: list[tuple[str, str]] = field(default_factory=list)  # unit and stage, for each that was run
     stopped: str = ""  # why no more is given out
+    held: str = ""  # why the next unit waits, though a slot is free
 
 
 @dataclass(frozen=True)
 class Settings:
     """What does not change while the grid runs.
 
-    room: bytes that one more unit needs. sign: the file by which the driver shows that it lives. remote: see
-    Job.
+    room: bytes that a unit needs, by its name. sign: the file by which the driver shows that it lives.
+    remote: see Job.
     """
 
     repository: Path
@@ -50,7 +52,7 @@ class Settings:
     gpus: int
     keep: bool
     wait: float
-    room: int = RESERVE
+    room: Mapping[str, int] = field(default_factory=dict)
     remote: str = ""
 
 
@@ -59,11 +61,15 @@ class Driver:
 
     def __init__(self, plan: Plan, settings: Settings, durations: Durations, state: State) -> None:
         self.plan, self.settings, self.durations, self.state = plan, settings, durations, state
-        self.longest = priorities(
-            plan.units, {name: self.expected(unit) for name, unit in plan.units.items()}
-        )
+        self.longest = self.order()
         self.without = 0.0  # since when no node can run a unit
-        self.program = program()
+        self.versions = versions()
+
+    def order(self) -> dict[str, float]:
+        """The seconds that wait behind each unit, by what is known now."""
+        return priorities(
+            self.plan.units, {name: self.expected(unit) for name, unit in self.plan.units.items()}
+        )
 
     def expected(self, unit: Unit) -> float:
         return sum(self.durations.of(self.plan.stages[key]) or LEAST for key in unit.keys)
@@ -72,13 +78,20 @@ class Driver:
         """Until all is finished or nothing more can be. Raises DataError where no node is left."""
         state = self.state
         while True:
-            self.stop_where_full()
+            if not self.settings.sign.exists():
+                raise DataError(
+                    f"{self.settings.sign} is gone: deleted, or another grid works in that folder"
+                )
             taken = set(state.running) | set(state.failed)
             waiting = [] if state.stopped else ready(self.plan.units, state.done, taken, self.longest)
+            if waiting and not state.running:  # what runs may leave enough when it ends
+                state.stopped = self.lacking(waiting[0])
+                waiting = [] if state.stopped else waiting
             slots = cluster.slots() if waiting or state.running else 0
             self.check_nodes(slots, bool(waiting or state.running))
             for name in waiting[: max(slots - len(state.running), 0)]:
-                if self.lacking(len(state.running) + 1):
+                state.held = self.lacking(name)
+                if state.held:
                     break
                 cluster.give(self.job(self.plan.units[name]))
                 state.running[name] = time.monotonic()
@@ -101,19 +114,15 @@ class Driver:
                 "finished cells are experiments; the same command goes on"
             )
 
-    def stop_where_full(self) -> None:
-        """A full disk stops new units, not those that run; what these leave may be enough for more."""
-        if not self.state.running and not self.state.stopped:
-            self.state.stopped = self.lacking(1)
-
-    def lacking(self, units: int) -> str:
-        """Where there is no room for so many units, of which some may have used theirs; else empty."""
+    def lacking(self, name: str) -> str:
+        """Where there is no room for this unit and all that those that run may need; empty where there is."""
+        needed = sum(max(RESERVE, self.settings.room.get(unit, 0)) for unit in (name, *self.state.running))
         for place in (self.settings.folder, self.settings.cache):
             free = shutil.disk_usage(place).free
-            if free < units * self.settings.room:
+            if free < needed:
                 return (
-                    f"{place}: {free / 1e9:.1f} GB free, one more cell needs "
-                    f"{self.settings.room / 1e9:.1f} GB: free space, and give the same command again"
+                    f"{place}: {free / 1e9:.1f} GB free, {needed / 1e9:.1f} GB wanted for {name} and "
+                    "what runs: free space, and give the same command again"
                 )
         return ""
 
@@ -135,7 +144,7 @@ class Driver:
             cpus=own.cpus,
             gpus=own.gpus,
             sign=str(own.sign),
-            program=self.program,
+            versions=self.versions,
             stages=[asdict(stages[key]) for key in self.plan.whole(unit)],
             keys=unit.keys,
         )
@@ -143,7 +152,6 @@ class Driver:
     def ended(self, unit: Unit, outcome: Outcome) -> None:
         state, own = self.state, self.settings
         state.seconds[unit.name] = time.monotonic() - state.running.pop(unit.name)
-        state.of_stages += sum(outcome.seconds.values())
         by_name = {stage.name: stage for stage in self.plan.of_cell[unit.cell.name].values()}
         for name, seconds in outcome.seconds.items():
             state.ran.append((unit.name, name))
@@ -161,6 +169,8 @@ class Driver:
                 state.stopped = state.stopped or f"{unit.name}: {outcome.error}"
             return
         state.done.add(unit.name)
+        state.beside += outcome.whole - sum(outcome.seconds.values())
+        self.longest = self.order()
         with suppress(OSError):  # a full disk: an estimate less
             self.durations.write()
         if not own.keep:

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,16 @@ END = 64 << 10  # bytes at the end of a log in which the stage under way is look
 
 
 class Progress:
-    """`tell` is called after each look of the driver. seconds: what each unit is expected to take."""
+    """`tell` is called after each look of the driver. expected: the seconds of each unit, as known now."""
 
-    def __init__(self, plan: Plan, folder: Path, seconds: dict[str, float], slots: int) -> None:
-        self.plan, self.folder, self.seconds, self.slots = plan, folder, seconds, max(slots, 1)
+    def __init__(
+        self, plan: Plan, folder: Path, expected: Callable[[], dict[str, float]], slots: int
+    ) -> None:
+        self.plan, self.folder, self.expected, self.slots = plan, folder, expected, max(slots, 1)
+        self.seconds, self.ended = expected(), 0
         self.begun = time.time()
         self.told: dict[str, str] = {}  # unit -> the stage or the end that a line told last
+        self.held = ""
         self.live: Any = None
 
     def __enter__(self) -> "Progress":
@@ -37,6 +42,9 @@ class Progress:
         if self.live:
             self.live.update(self.table(state))
             return
+        if state.held != self.held:
+            self.held = state.held
+            print(f"waits: {self.held}" if self.held else "goes on: there is room", flush=True)
         for name in state.running:
             self.line(name, self.stage(name) or "starts")
         for name in [name for name in self.told if name not in state.running]:
@@ -57,6 +65,8 @@ class Progress:
 
     def to_go(self, state: State) -> float:
         """Seconds, by what units are expected to take; those that run, less what they have had."""
+        if len(state.seconds) > self.ended:
+            self.seconds, self.ended = self.expected(), len(state.seconds)
         ended = state.done | set(state.failed)
         left = {name: unit for name, unit in self.plan.units.items() if name not in ended}
         now = time.monotonic()
@@ -92,6 +102,8 @@ class Progress:
             table.add_row(name, self.stage(name) or "starts", as_time(now - since))
         for name, outcome in state.failed.items():
             table.add_row(name, Text(f"failed: {outcome.error}"), "")  # an error may look like markup
+        if state.held:
+            table.add_row("", Text(f"waits: {state.held}"), "")
         return table
 
 

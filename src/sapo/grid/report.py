@@ -99,7 +99,8 @@ def summary(plan: Plan, state: State, before: set[str], folder: Path, seconds: f
     for name, outcome in state.failed.items():
         lines.append(f"{name} failed: {outcome.error}")
         lines += [f"    {line}" for line in outcome.tail]
-        lines.append(f"    the whole log: {log_of(folder, name)}")
+        if not outcome.unfit:
+            lines.append(f"    the whole log: {log_of(folder, name)}")
     for name, cause in left_out(plan, state).items():
         lines.append(f"{name} did not run" + (f": it waits for {cause}" if cause else ""))
     if state.stopped:
@@ -110,6 +111,5 @@ def summary(plan: Plan, state: State, before: set[str], folder: Path, seconds: f
         f"{len(before)} were done before, {missing} missing; stages run: {len(state.ran)}"
     )
     if finished:
-        beside = (sum(state.seconds.values()) - state.of_stages) / len(finished)
-        lines.append(f"clones, DVC and Ray took {beside:.1f} s a cell, beside the stages")
+        lines.append(f"clones and DVC took {state.beside / len(finished):.1f} s a cell, beside the stages")
     return lines

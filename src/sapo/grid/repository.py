@@ -36,8 +36,8 @@ def origin(allow_dirty: bool) -> Origin:
     """What is to run. Raises DataError that names uncommitted changes, unless they are allowed."""
     try:
         head = git("rev-parse", "HEAD")
-    except DataError:
-        raise DataError("no commit to run: this is no Git repository, or one without a commit") from None
+    except DataError as error:
+        raise DataError(f"no commit to run: {error}") from None
     listed = git("status", "--porcelain", "-z", "--untracked-files=all").split("\0")
     entries = [(entry[:2], entry[3:]) for entry in listed if entry[2:3] == " "]
     new = [

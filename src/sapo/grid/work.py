@@ -17,12 +17,12 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from sapo.artifacts.versions import versions
 from sapo.grid import clones, lifeline
 from sapo.grid.kept import Kept
 from sapo.grid.pipeline import EXPERIMENT, Stage
 from sapo.grid.repository import Origin
 from sapo.runtime.errors import DataError
-from sapo.runtime.files import sha256_file, sha256_json
 
 STARTED, ENDED = re.compile(r"Running stage '([^']+)'"), re.compile("Updating lock file")
 THREADS = (
@@ -42,7 +42,8 @@ class Job:
 
     stages: all that must be there in the end, in their order. keys: of those that the unit itself may run.
     remote: the DVC remote that results come from and go to, where nodes share no cache; empty where they do.
-    sign: the file by which the driver shows that it lives. program: what the node's own has to be equal to.
+    sign: the file by which the driver shows that it lives. versions: of libraries, those that the node
+    has to have.
     """
 
     name: str
@@ -58,7 +59,7 @@ class Job:
     cpus: int
     gpus: int
     sign: str
-    program: dict[str, Any]
+    versions: dict[str, str]
     stages: list[dict[str, Any]]
     keys: tuple[str, ...]
     remote: str = ""
@@ -76,10 +77,11 @@ class Job:
 class Outcome:
     """How it went. seconds: of each stage that ran, by name. error: one line; tail: the log's last ones.
 
-    unfit: the node is the error, and would be that of any unit.
+    whole: seconds from the clone to the end. unfit: the node is the error, and would be that of any unit.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
+    whole: float = 0.0
     error: str = ""
     unfit: bool = False
     tail: list[str] = field(default_factory=list)
@@ -95,8 +97,8 @@ def log_of(folder: Path, name: str) -> Path:
 
 def do(job: Job) -> Outcome:
     """Clone, run, keep. A failure is in the outcome; so is the time of each stage."""
-    outcome = Outcome()
-    if unlike := other_than(job.program, program()):
+    outcome, begun = Outcome(), time.monotonic()
+    if unlike := other_than(job.versions, versions()):
         return Outcome(error=f"node {os.uname().nodename} has {unlike}", unfit=True)
     job.log.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(job.log.with_suffix(".lock"))
@@ -109,6 +111,7 @@ def do(job: Job) -> Outcome:
         raise
     except (DataError, OSError) as error:
         outcome.error = str(error)
+    outcome.whole = time.monotonic() - begun
     return outcome
 
 
@@ -188,7 +191,8 @@ def environment(job: Job) -> dict[str, str]:
     """
     variables = dict(os.environ)
     path = variables.pop("PYTHONPATH", "")  # the stages import the clone's code
-    others = [part for part in path.split(os.pathsep) if part and Path(part) != Path(job.repository, "src")]
+    ours = (Path(job.repository, "src"), Path(__file__).parents[2])
+    others = [part for part in path.split(os.pathsep) if part and Path(part) not in ours]
     return (
         variables
         | ({"PYTHONPATH": os.pathsep.join(others)} if others else {})
@@ -214,20 +218,21 @@ def why(lines: list[str]) -> str:
 def main() -> None:
     lifeline.go_on_as_child()
     content = json.loads(sys.stdin.readline())
-    sign = Path(content["sign"])
     if "probe" in content:
-        result = probe([Path(place) for place in content["probe"]], sign)
+        result = probe([Path(place) for place in content["probe"]])
     else:
-        lifeline.end_with_giver(sign)
+        lifeline.end_with_giver(Path(content["sign"]))
         try:
             result = asdict(do(Job(**content)))
         except InterruptedError:
             lifeline.end()
+        except Exception as error:  # a fault of ours, with this unit: others may go on
+            result = asdict(Outcome(error=f"{type(error).__name__}: {error}"))
     print(json.dumps(result), flush=True)
     os._exit(0)  # the thread that reads the input would wait
 
 
-def probe(places: Sequence[Path], sign: Path) -> dict[str, Any]:
+def probe(places: Sequence[Path]) -> dict[str, Any]:
     """What the driver looks at before it gives work to this node."""
     unwritable = ""
     for place in places:
@@ -237,35 +242,17 @@ def probe(places: Sequence[Path], sign: Path) -> dict[str, Any]:
             mark.unlink()
         except OSError as error:
             unwritable = unwritable or f"{place}: {error.strerror}"
-    return {
-        "node": os.uname().nodename,
-        "program": program(),
-        "sees": sign.is_file(),
-        "unwritable": unwritable,
-    }
+    return {"versions": versions(), "unwritable": unwritable}
 
 
-def other_than(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
-    """How a node's program differs from the driver's; empty where it does not."""
-    here, there = ours["versions"], theirs["versions"]
+def other_than(ours: Mapping[str, str], theirs: Mapping[str, str]) -> str:
+    """How a node's libraries differ from the driver's; empty where they do not."""
     differ = [
-        f"{name} {there.get(name, 'missing')} instead of {here.get(name, 'none')}"
-        for name in sorted(here.keys() | there.keys())
-        if here.get(name) != there.get(name)
+        f"{name} {theirs.get(name, 'missing')} instead of {ours.get(name, 'none')}"
+        for name in sorted(ours.keys() | theirs.keys())
+        if ours.get(name) != theirs.get(name)
     ]
-    if differ:
-        return f"other versions: {', '.join(differ)}"
-    return "" if ours["code"] == theirs["code"] else "other code in its copy of this repository"
-
-
-def program() -> dict[str, Any]:
-    """The versions of libraries, and a hash of the code, that this process runs."""
-    from sapo.artifacts.versions import versions
-
-    top = Path(__file__).parents[2]
-    files = sorted(path for path in top.rglob("*.py"))
-    code = sha256_json([[str(path.relative_to(top)), sha256_file(path)] for path in files])
-    return {"versions": versions(), "code": code}
+    return f"other versions: {', '.join(differ)}" if differ else ""
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def test_names_of_the_study_are_never_those_of_plain_cells() -> None:
         *("study-mine-seed1", "study-mine-seed2"),
     ]
     assert [cell.name for cell in cells([], study=True)] == ["study"]
-    with pytest.raises(DataError, match="names that begin with 'study' are of"):
+    with pytest.raises(DataError, match="names that begin with 'study' are for"):
         cells(["seed=1"], "study-mine")
 
 

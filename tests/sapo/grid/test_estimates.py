@@ -86,9 +86,10 @@ def test_progress_tells_the_stage_under_way_once_and_the_time_to_go(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made = plan({"a": stages({"train": []})}, [cell("a")], lambda stage: False)
-    progress = Progress(made, tmp_path, {"a": 100.0}, 1)
-    state = State(running={"a": 0.0})
+    progress = Progress(made, tmp_path, lambda: {"a": 100.0}, 1)
+    state = State(running={"a": 0.0}, held="/disk: 1.0 GB free")
     progress.tell(state)
+    state.held = ""
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs/a.log").write_text("--- now\nRunning stage 'train@x':\n> python\n")
     progress.tell(state)
@@ -98,7 +99,8 @@ def test_progress_tells_the_stage_under_way_once_and_the_time_to_go(
     state.seconds["a"] = 12.3
     progress.tell(state)
     assert capsys.readouterr().out.splitlines() == [
-        *("a: starts", "a: train@x", "a: finished in 12 s; 1 of 1 cells, about 0 s to go"),
+        *("waits: /disk: 1.0 GB free", "a: starts", "goes on: there is room"),
+        *("a: train@x", "a: finished in 12 s; 1 of 1 cells, about 0 s to go"),
     ]
 
 
@@ -125,7 +127,20 @@ def test_a_unit_lasts_as_long_as_the_stages_that_have_to_run(tmp_path: Path) -> 
 def test_the_live_table_shows_errors_as_they_are(tmp_path: Path) -> None:
     made = pair("a", "b")
     state = State(failed={"a": Outcome(error="error: no [/INST] in the [default] template")})
-    progress = Progress(made, tmp_path, dict.fromkeys(made.units, 1.0), 2)
+    known = dict.fromkeys(made.units, 1.0)
+    progress = Progress(made, tmp_path, lambda: known, 2)
     console = Console(width=200, record=True, file=StringIO())
     console.print(progress.table(state))
     assert "failed: error: no [/INST] in the [default] template" in console.export_text()
+
+
+def test_the_time_to_go_follows_what_is_learnt_on_the_way(tmp_path: Path) -> None:
+    made = pair("a", "b")
+    known = dict.fromkeys(made.units, 1.0)
+    progress = Progress(made, tmp_path, lambda: dict(known), 1)
+    state = State()
+    assert progress.to_go(state) == len(made.units)
+    known["b"] = 100.0
+    state.done.add("a")
+    state.seconds["a"] = 100.0
+    assert progress.to_go(state) == 100 + len(made.units) - 2

@@ -20,6 +20,12 @@ def test_its_settings_make_cells(monkeypatch: pytest.MonkeyPatch) -> None:
     assert command[:2] == ["cd", "/work/sapo"]
 
 
+def test_its_ray_is_ours() -> None:
+    assert (
+        f"ray=={SPEC['rayClusterSpec']['rayVersion']}" in (REPOSITORY / "requirements-grid.txt").read_text()
+    )
+
+
 def test_all_pods_see_the_same_folder() -> None:
     cluster = SPEC["rayClusterSpec"]
     pods = [group["template"]["spec"] for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"])]

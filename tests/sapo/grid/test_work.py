@@ -16,11 +16,12 @@ from filelock import FileLock
 from grids import small_cell, small_pipeline, wait_for
 from laboratory import REPOSITORY, run
 from sapo.artifacts.versions import versions
-from sapo.grid.cluster import check_node
+from sapo.grid.cluster import check_node, start_process
+from sapo.grid.command import program
 from sapo.grid.lifeline import SIGN, Heart, sign
 from sapo.grid.pipeline import Sources, closure, git, stages
 from sapo.grid.repository import fetch, ref_of
-from sapo.grid.work import THREADS, Job, do, environment, follow, other_than, probe, program, why
+from sapo.grid.work import THREADS, Job, do, environment, follow, other_than, probe, why
 from sapo.runtime.errors import DataError
 from sapo.runtime.watchdog import alive
 
@@ -31,7 +32,7 @@ def job(tmp_path: Path, **changes: object) -> Job:
     content = {
         **{"name": "one", "repository": str(tmp_path), "folder": str(tmp_path / ".grid"), "cache": "/cache"},
         **{"head": "h", "tree": "h", "final": True, "overrides": (), "params": "", "file": "dvc.yaml"},
-        **{"cpus": 3, "gpus": 0, "sign": "/sign", "program": program(), "stages": [], "keys": ()},
+        **{"cpus": 3, "gpus": 0, "sign": "/sign", "versions": versions(), "stages": [], "keys": ()},
     }
     return Job(**(content | changes))  # type: ignore[arg-type]
 
@@ -137,19 +138,14 @@ def test_all_ends_when_nobody_waits_for_it(tmp_path: Path, what: str) -> None:
 
 
 def test_a_probe_tells_what_the_driver_compares(tmp_path: Path) -> None:
-    (tmp_path / "alive-1").touch()
-    found = probe([tmp_path], tmp_path / "alive-1")
-    assert found["program"] == program()
-    assert found["program"]["versions"] == versions()
-    assert (found["sees"], found["unwritable"]) == (True, "")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["alive-1"]
-    found = probe([tmp_path, tmp_path / "nowhere"], tmp_path / "alive-2")
-    assert found["sees"] is False
+    assert probe([tmp_path]) == {"versions": versions(), "unwritable": ""}
+    assert list(tmp_path.iterdir()) == []
+    found = probe([tmp_path, tmp_path / "nowhere"])
     assert "nowhere: No such file or directory" in found["unwritable"]
 
 
 def test_the_process_answers_in_one_line(tmp_path: Path) -> None:
-    question = json.dumps({"probe": [str(tmp_path)], "sign": str(tmp_path / "alive-1")})
+    question = json.dumps({"probe": [str(tmp_path)]})
     variables = {**os.environ, "PYTHONPATH": str(REPOSITORY / "src")}
     with subprocess.Popen(
         [sys.executable, "-m", "sapo.grid.work"], env=variables, stdin=-1, stdout=-1, text=True
@@ -158,7 +154,7 @@ def test_the_process_answers_in_one_line(tmp_path: Path) -> None:
         assert process.stdout
         process.stdin.write(question + "\n")
         process.stdin.flush()
-        assert json.loads(process.stdout.readline())["sees"] is False
+        assert json.loads(process.stdout.readline()) == {"versions": versions(), "unwritable": ""}
         assert process.wait(LAST) == 0
 
 
@@ -234,33 +230,34 @@ def test_one_attempt_at_a_time(lab: Path, monkeypatch: pytest.MonkeyPatch) -> No
         assert "another process works on cell: it did not end" in do(wanted).error
 
 
-def test_a_node_with_other_versions_or_code_runs_nothing(tmp_path: Path) -> None:
-    ours = program()
-    other = {**ours, "versions": {**ours["versions"], "torch": "0.1"}}
-    for theirs, told in ((other, "has other versions: torch "), ({**ours, "code": "x"}, "has other code in")):
-        outcome = do(job(tmp_path, program=theirs))
-        assert outcome.unfit
-        assert told in outcome.error
-        assert not job(tmp_path).log.exists()
-        found = {"program": theirs, "sees": True, "unwritable": ""}
-        with pytest.raises(DataError, match=f"node one {told}"):
-            check_node("one", found, ours, tmp_path)
-    assert other_than(ours, program()) == ""
+def test_a_node_with_other_versions_runs_nothing(tmp_path: Path) -> None:
+    ours = versions()
+    theirs = {**ours, "torch": "0.1"}
+    outcome = do(job(tmp_path, versions=theirs))
+    assert outcome.unfit
+    assert f"has other versions: torch {ours['torch']} instead of 0.1" in outcome.error
+    assert not job(tmp_path).log.exists()
+    with pytest.raises(DataError, match=r"node one has other versions: torch 0\.1 instead of"):
+        check_node("one", {"versions": theirs, "unwritable": ""}, ours)
+    with pytest.raises(DataError, match="node one cannot write /c"):
+        check_node("one", {"versions": ours, "unwritable": "/c: Permission denied"}, ours)
+    assert other_than(ours, versions()) == ""
 
 
-@pytest.mark.parametrize(
-    ("found", "told"),
-    [
-        ({"sees": False}, "does not see .*--folder"),
-        ({"unwritable": "/c: Permission"}, "cannot write /c"),
-    ],
-)
-def test_a_node_that_sees_or_writes_too_little_is_refused(
-    tmp_path: Path, found: dict[str, object], told: str
-) -> None:
-    content = {"program": program(), "sees": True, "unwritable": ""} | found
-    with pytest.raises(DataError, match=f"node one {told}"):
-        check_node("one", content, program(), tmp_path)
+def test_a_node_that_does_not_see_the_folder_says_so(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match=r"it does not see .*/program: give --folder"):
+        start_process("{}", f"{tmp_path}/program")
+
+
+def test_what_the_driver_runs_is_copied_whole(tmp_path: Path) -> None:
+    source = program(tmp_path)
+    told = start_process(json.dumps({"probe": [str(tmp_path)]}), str(source))
+    assert json.loads(told) == {"versions": versions(), "unwritable": ""}
+    (source / "sapo/grid/work.py").write_text("raise SystemExit('half written')")
+    with pytest.raises(RuntimeError, match="half written"):
+        start_process("{}", str(source))
+    assert program(tmp_path) == source  # anew
+    assert "half" not in (source / "sapo/grid/work.py").read_text()
 
 
 def test_a_log_that_cannot_be_written_ends_what_it_is_of(tmp_path: Path) -> None:
