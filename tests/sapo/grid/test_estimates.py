@@ -72,7 +72,9 @@ def test_only_what_is_missing_is_wanted() -> None:
 
 def test_the_summary_names_what_failed_why_and_what_waits_for_it(tmp_path: Path) -> None:
     made = pair("a", "b", "c")
-    failed = {"shared-first": Outcome({"first": 3.0}, "error: no rows", tail=["line one", "error: no rows"])}
+    failed = {
+        "shared-first": Outcome({"first": 3.0}, error="error: no rows", tail=["line one", "error: no rows"])
+    }
     state = State(done={"shared-data", "c"}, failed=failed, ran=[("shared-data", "data"), ("c", "train")])
     assert left_out(made, state) == {"a": "shared-first", "b": "shared-first"}
     text = "\n".join(summary(made, state, set(), tmp_path, 100.0))
