@@ -36,7 +36,7 @@ SMALL = [
         "prompt.max_tokens=900",
         "evaluate.max_new_tokens=4",
         "train.batch_size=4",
-        "train.epochs=3",
+        "train.epochs=12",  # long enough to be killed between its first checkpoint and its end
         "train.checkpoints=3",
     ],
 ]
