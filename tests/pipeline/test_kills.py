@@ -19,7 +19,7 @@ def test_killed_anywhere_nothing_is_lost(tmp_path: Path) -> None:
     assert not record.left
     assert record.reruns >= 2  # a kill may come when the last stage has just ended
     [step, steps] = (int(word) for word in record.resumed[0].split() if word.isdigit())
-    assert 0 < step < steps == 72
+    assert 0 < step < steps == 36
 
 
 def test_kill_points_are_drawn_by_seed_and_time_and_one_is_aimed_at_a_checkpoint() -> None:
