@@ -59,6 +59,32 @@ class Kept:
             write_lock(lock, content)
 
 
+def forget_missing(clone: Path, file: str, cache: Path | None) -> None:
+    """Take from the clone's dvc.lock what names outputs that the cache lacks, or all of it without a cache.
+
+    DVC looks for no other result of a stage that dvc.lock has: each clone would run it anew, although an
+    earlier unit has put its result into the run-cache.
+    """
+    lock = lock_of(clone, file)
+    if not lock.is_file():
+        return
+    content = read_lock(lock)
+    content["stages"] = {
+        name: entry
+        for name, entry in content["stages"].items()
+        if cache and all(cached(cache, out.get("md5", "")) for out in entry.get("outs", []))
+    }
+    write_lock(lock, content)
+
+
+def cached(cache: Path, md5: str) -> bool:
+    """Whether the cache has the file, or the list of a folder and all files in it."""
+    path = cache / "files/md5" / md5[:2] / md5[2:]
+    if not path.is_file() or not md5.endswith(".dir"):
+        return path.is_file()
+    return all(cached(cache, file["md5"]) for file in read_json(path))
+
+
 def lock_of(clone: Path, file: str) -> Path:
     return (clone / file).with_suffix(".lock")
 

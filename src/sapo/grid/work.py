@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from sapo.artifacts.versions import versions
 from sapo.grid import clones, lifeline
-from sapo.grid.kept import Kept
+from sapo.grid.kept import Kept, forget_missing
 from sapo.grid.pipeline import EXPERIMENT, Stage
 from sapo.grid.repository import Origin
 from sapo.runtime.errors import DataError
@@ -121,6 +121,8 @@ def run(job: Job, outcome: Outcome) -> None:
     own = [stage for stage in stages if stage.key in job.keys]
     kept = Kept(Path(job.folder) / "kept")
     clones.make(Path(job.repository), clone, Origin(job.head, job.tree), Path(job.cache), job.remote)
+    for pipeline in {EXPERIMENT, job.file}:
+        forget_missing(clone, pipeline, None if job.remote else Path(job.cache))
     kept.place(clone, stages)
     pull = ["--pull"] if job.remote else []  # the run-cache too
     if job.final:

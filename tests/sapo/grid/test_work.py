@@ -197,6 +197,29 @@ def test_shared_stages_run_once_and_a_cell_ends_with_its_experiment(lab: Path) -
     assert git("diff", "--stat", plain, ref) == ""
 
 
+@pytest.mark.parametrize("remote", ["", "store"])
+def test_results_that_are_locked_and_missing_are_made_once(lab: Path, remote: str) -> None:
+    """As in a clone of a repository with a dvc.lock, before `dvc pull`."""
+    run(lab, "dvc", "remote", "add", "store", str(lab.parent / "store"))
+    run(lab, "dvc", "repro")
+    run(lab, "git", "add", "-A")
+    run(lab, "git", "commit", "-qm", "locked")
+    shutil.rmtree(lab / ".dvc/cache")
+    shared = do(unit(lab, False, "rows", "part@a", "part@b", remote=remote))
+    assert (shared.error, set(shared.seconds)) == ("", {"rows", "part@a", "part@b"})
+    cell = do(unit(lab, True, "whole", seed=7, remote=remote))
+    assert (cell.error, set(cell.seconds)) == ("", {"whole"})
+
+
+def test_what_is_locked_and_in_the_cache_is_not_made_again(lab: Path) -> None:
+    run(lab, "dvc", "repro")
+    run(lab, "git", "add", "-A")
+    run(lab, "git", "commit", "-qm", "locked")
+    shutil.rmtree(lab / ".dvc/cache/runs")
+    outcome = do(unit(lab, False, "rows", "part@a", "part@b"))
+    assert (outcome.error, set(outcome.seconds)) == ("", {"rows"})
+
+
 def test_without_a_common_cache_results_come_from_a_remote_and_go_there(lab: Path) -> None:
     run(lab, "dvc", "remote", "add", "store", str(lab.parent / "store"))
     run(lab, "git", "commit", "-qam", "a remote")
