@@ -106,7 +106,7 @@ SMALL_PIPELINE = """stages:
     outs: [model.txt]
     metrics: [metrics.json: {cache: false}]
 """
-SMALL_PROGRAM = """import json, sys
+SMALL_PROGRAM = """import json, sys, time
 from pathlib import Path
 
 what, value = sys.argv[1:]
@@ -118,7 +118,7 @@ if what == "rows":
 elif what == "part":
     Path("out", value).mkdir(parents=True, exist_ok=True)
     Path("logs").mkdir(exist_ok=True)
-    Path(f"logs/{value}.txt").write_text(value)
+    Path(f"logs/{value}.txt").write_text(f"{value} {time.time_ns()}")
     for path in Path("data/rows", value).iterdir():
         Path("out", value, path.name).write_text(path.read_text().upper())
 else:
