@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sapo.grid.kept import Kept, lock_entry
+from sapo.grid.kept import Kept, lock_of, read_lock
 from sapo.grid.pipeline import Stage
 from sapo.runtime.errors import DataError
 from sapo.runtime.files import parse_yaml
@@ -55,10 +55,11 @@ class Cache:
     def adopt(self, stages: Mapping[str, Stage], keep: bool = True) -> None:
         """Keep, or only know, the outputs of these stages in the workspace that no cache holds."""
         here = Path.cwd()
+        locks = {file: read_lock(lock_of(here, file)) for file in {stage.file for stage in stages.values()}}
         for stage in stages.values():
             if stage.restored or stage.key in self.here or self.kept.entry(stage):
                 continue
-            entry = lock_entry(here, stage)
+            entry = locks[stage.file]["stages"].get(stage.name)
             known = self.known(stage, stages) if entry else None
             if not (entry and known) or known != {name: plain(entry.get(name, {})) for name in known}:
                 continue

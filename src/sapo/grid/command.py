@@ -76,9 +76,8 @@ def alone(options: Options, folder: Path) -> int:
     file = STUDY if options.study else EXPERIMENT
     made = planned(asked, origin.tree, options.study)
     cache = Cache(Kept(folder / "kept"), options.remote)
-    for stages_of in made.of_cell.values():
-        cache.adopt(stages_of, keep=not options.dry)
-    finished = {key for stages in made.of_cell.values() for key in cache.finished(stages)}
+    cache.adopt(made.stages, keep=not options.dry)
+    finished = cache.finished(made.stages)
     durations, sizes = Durations(folder), Sizes((EXPERIMENT, file) if options.study else (EXPERIMENT,))
     needs = Needs(options.cpus, options.gpus)
     if options.dry:
