@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -89,9 +89,10 @@ class Driver:
                 waiting = [] if state.stopped else waiting
             slots = cluster.slots() if waiting or state.running else 0
             self.check_nodes(slots, bool(waiting or state.running))
+            state.held = ""
             for name in waiting[: max(slots - len(state.running), 0)]:
-                state.held = self.lacking(name)
-                if state.held:
+                if lacking := self.lacking(name):
+                    state.held = lacking
                     break
                 cluster.give(self.job(self.plan.units[name]))
                 state.running[name] = time.monotonic()
@@ -188,8 +189,11 @@ def left_out(plan: Plan, state: State) -> dict[str, str]:
     return found
 
 
-def above(plan: Plan, name: str) -> Iterable[str]:
-    """All units that this one waits for."""
-    for need in plan.units[name].needs:
-        yield need
-        yield from above(plan, need)
+def above(plan: Plan, name: str) -> list[str]:
+    """All units that this one waits for, the nearest first."""
+    found = dict.fromkeys(plan.units[name].needs)
+    for need in (waiting := list(found)):
+        new = [other for other in plan.units[need].needs if other not in found]
+        found |= dict.fromkeys(new)
+        waiting += new
+    return list(found)

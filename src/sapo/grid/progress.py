@@ -44,7 +44,8 @@ class Progress:
             return
         if state.held != self.held:
             self.held = state.held
-            print(f"waits: {self.held}" if self.held else "goes on: there is room", flush=True)
+            if self.held:
+                print(f"waits: {self.held}", flush=True)
         for name in state.running:
             self.line(name, self.stage(name) or "starts")
         for name in [name for name in self.told if name not in state.running]:

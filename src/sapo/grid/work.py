@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -229,7 +230,8 @@ def main() -> None:
         except InterruptedError:
             lifeline.end()
         except Exception as error:  # a fault of ours, with this unit: others may go on
-            result = asdict(Outcome(error=f"{type(error).__name__}: {error}"))
+            tail = traceback.format_exc().splitlines()[-TAIL:]
+            result = asdict(Outcome(error=f"{type(error).__name__}: {error}", tail=tail))
     print(json.dumps(result), flush=True)
     os._exit(0)  # the thread that reads the input would wait
 

@@ -84,6 +84,18 @@ def test_the_summary_names_what_failed_why_and_what_waits_for_it(tmp_path: Path)
     assert "1 of 3 cells finished in 2 min, 0 were done before, 2 missing; stages run: 2" in text
 
 
+def test_what_waits_is_found_in_a_long_chain() -> None:
+    names = [f"c{n}" for n in range(40)]  # each has one stage more of a chain than the one before
+    chain = [f"s{n}" for n in range(len(names))]
+    needs = {key: chain[max(n - 1, 0) : n] for n, key in enumerate(chain)}
+    of_cell = {name: stages({key: needs[key] for key in chain[: n + 1]}) for n, name in enumerate(names)}
+    made = plan(of_cell, [cell(name) for name in names], lambda stage: False)
+    assert left_out(made, State(stopped="no room")) == dict.fromkeys(names, "")
+    first = next(name for name, unit in made.units.items() if unit.keys[:1] == ("s0",))
+    failed = State(failed={first: Outcome(error="error: no rows")})
+    assert left_out(made, failed) == dict.fromkeys(names, first)
+
+
 def test_progress_tells_the_stage_under_way_once_and_the_time_to_go(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -101,7 +113,7 @@ def test_progress_tells_the_stage_under_way_once_and_the_time_to_go(
     state.seconds["a"] = 12.3
     progress.tell(state)
     assert capsys.readouterr().out.splitlines() == [
-        *("waits: /disk: 1.0 GB free", "a: starts", "goes on: there is room"),
+        *("waits: /disk: 1.0 GB free", "a: starts"),
         *("a: train@x", "a: finished in 12 s; 1 of 1 cells, about 0 s to go"),
     ]
 

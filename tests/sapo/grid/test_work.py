@@ -283,6 +283,15 @@ def test_what_the_driver_runs_is_copied_whole(tmp_path: Path) -> None:
     assert "half" not in (source / "sapo/grid/work.py").read_text()
 
 
+def test_a_fault_of_the_program_itself_is_told_with_where_it_is(tmp_path: Path) -> None:
+    source = program(tmp_path)
+    with Heart(tmp_path) as heart:
+        broken = asdict(job(tmp_path, sign=str(heart.path), stages=[{"unknown": 1}]))
+        told = json.loads(start_process(json.dumps(broken), str(source)))
+    assert told["error"].startswith("TypeError: ")
+    assert any("work.py" in line and "in run" in line for line in told["tail"])
+
+
 def test_a_log_that_cannot_be_written_ends_what_it_is_of(tmp_path: Path) -> None:
     (tmp_path / "told.py").write_text("import time\nprint('x' * 10000, flush=True)\ntime.sleep(600)\n")
     with pytest.raises(OSError, match="No space left"):
