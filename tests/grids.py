@@ -53,11 +53,11 @@ def pair(*names: str, spread: str = "-") -> Plan:
     return plan(of_cell, [cell(name) for name in names], lambda stage: stage.name == spread)
 
 
-def outputs(folder: Path, name: str) -> dict[str, str]:
+def outputs(folder: Path, name: str, file: str = "dvc.lock") -> dict[str, str]:
     """The hash of each output of an experiment, but for when and where its stages ran."""
     ref = run(folder, "git", "for-each-ref", "--format=%(refname)", f"refs/exps/*/*/{name}").strip()
     assert ref, name
-    lock = yaml.safe_load(run(folder, "git", "show", f"{ref}:dvc.lock"))
+    lock = yaml.safe_load(run(folder, "git", "show", f"{ref}:{file}"))
     found = {out["path"]: out["md5"] for stage in lock["stages"].values() for out in stage["outs"]}
     return {path: md5 for path, md5 in found.items() if not path.startswith("metrics/provenance")}
 
@@ -89,9 +89,9 @@ def training(lab: Path) -> Path | None:
 
 SMALL_PIPELINE = """stages:
   rows:
-    cmd: python src/make.py rows ${rows}
+    cmd: python src/make.py rows ${rows},${more}
     deps: [src/make.py]
-    params: [rows]
+    params: [rows, more]
     outs: [data/rows: {cache: false}]
   part:
     foreach: [a, b]
@@ -111,9 +111,10 @@ from pathlib import Path
 
 what, value = sys.argv[1:]
 if what == "rows":
-    for name in "ab":
+    rows, more = map(int, value.split(","))
+    for name, count in {"a": rows, "b": rows + more}.items():
         Path("data/rows", name).mkdir(parents=True, exist_ok=True)
-        for n in range(int(value)):
+        for n in range(count):
             Path(f"data/rows/{name}/{n}.txt").write_text(f"{name} {n}")
 elif what == "part":
     Path("out", value).mkdir(parents=True, exist_ok=True)
@@ -135,8 +136,8 @@ def small_pipeline(folder: Path) -> Path:
     files = {
         "dvc.yaml": SMALL_PIPELINE,
         "src/make.py": SMALL_PROGRAM,
-        "conf/config.yaml": "rows: 2\nseed: 1\n",
-        "params.yaml": "rows: 2\nseed: 1\n",
+        "conf/config.yaml": "rows: 2\nmore: 0\nseed: 1\n",
+        "params.yaml": "rows: 2\nmore: 0\nseed: 1\n",
         ".dvc/config": "[core]\n    analytics = false\n    autostage = false\n[hydra]\n    enabled = true\n",
         ".dvc/.gitignore": "/config.local\n/tmp\n/cache\n",
         ".gitignore": "/.grid/\n/data\n/out\n/logs\n/model.txt\n",
@@ -154,6 +155,6 @@ def small_pipeline(folder: Path) -> Path:
 
 
 def small_cell(name: str = "one", **settings: int) -> Cell:
-    content = {"rows": 2, "seed": 1} | settings
+    content = {"rows": 2, "more": 0, "seed": 1} | settings
     overrides = tuple(f"{key}={value}" for key, value in settings.items())
     return Cell(name, overrides, content, yaml.safe_dump(content))

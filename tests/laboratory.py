@@ -51,6 +51,12 @@ def run(folder: Path, *command: str, fails: bool = False) -> str:
     return done.stdout
 
 
+STUDY = [
+    "study.pairs=[{task: xsum, after: reuters_r8}]",
+    *["study.wordings=5", "study.train_rows=6", "study.test_rows=3", "study.other_rows=2", "study.steps=1"],
+]
+
+
 def settings(*overrides: str) -> list[str]:
     return [part for override in [*SMALL, *overrides] for part in ("-S", override)]
 

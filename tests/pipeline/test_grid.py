@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from grids import PATIENCE, at_work, once, outputs, training, wait_for
-from laboratory import commit, copy_of, environment, experiment, new_project, run
+from laboratory import STUDY, commit, copy_of, environment, experiment, new_project, run, settings
 from sapo.grid.cluster import SCRATCH
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install -r requirements-grid.txt")
@@ -111,6 +111,31 @@ def test_a_cell_that_fails_does_not_stop_the_others(lab: Path) -> None:
     assert at_work(lab) == []
 
 
+@pytest.mark.long
+def test_a_study_is_what_it_is_alone(lab: Path, tiny_project: Path, tmp_path: Path) -> None:
+    told = run(lab, sys.executable, "tools/grid.py", "study", *once(*STUDY), "--name", "tiny")
+    assert "1 of 1 cells finished" in told
+    (name,) = (name for name in run(lab, "dvc", "exp", "list", "--name-only").split() if "study-tiny" in name)
+    alone = copy_of(tiny_project, tmp_path / "alone")
+    commit(alone, "baseline")
+    run(alone, "dvc", "exp", "run", "--name", "study", *settings(*STUDY), "study/dvc.yaml")
+    for file in ("dvc.lock", "study/dvc.lock"):
+        assert outputs(lab, name, file) == outputs(alone, "study", file), file
+    assert "study/dvc.yaml:study_report" in stages_run(lab)
+    assert left(lab) == []
+
+
+@pytest.mark.long
+def test_a_cell_of_two_processes_is_what_it_is_alone(lab: Path, tiny_project: Path, tmp_path: Path) -> None:
+    axes = ("method=olora", "launch=ddp")
+    assert "1 of 1 cells finished" in grid(lab, "--cpus", "2", "--name", "two", axes=axes)
+    (name,) = (name for name in run(lab, "dvc", "exp", "list", "--name-only").split() if "two-" in name)
+    alone = copy_of(tiny_project, tmp_path / "alone")
+    commit(alone, "baseline")
+    experiment(alone, *axes, options=("--name", "two"))
+    assert outputs(lab, name) == outputs(alone, "two")
+
+
 def start(lab: Path, *options: str) -> subprocess.Popen[str]:
     """The grid of the two methods, under way, in a process group of its own."""
     log = (lab.parent / "driver.log").open("a")
@@ -142,6 +167,8 @@ def test_a_driver_that_ends_takes_all_with_it_and_the_same_command_goes_on(
     else:
         driver.send_signal(number)
     driver.wait(END)
+    told = (lab.parent / "driver.log").read_text()
+    assert ("0 of 2 cells finished" in told) == (number != signal.SIGKILL)
     wait_for(lambda: all(process.name() in AGENTS for process in at_work(lab)), END)
     assert run(lab, "git", "show-ref") == refs  # nothing half-finished is there
     told = grid(lab, axes=(METHODS, "train.epochs=20"))

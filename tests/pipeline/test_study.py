@@ -8,12 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from laboratory import copy_of, environment, experiment, read, run, settings, stages_run
+from laboratory import STUDY, copy_of, environment, experiment, read, run, settings, stages_run
 
-STUDY = [
-    "study.pairs=[{task: xsum, after: reuters_r8}]",
-    *["study.wordings=5", "study.train_rows=6", "study.test_rows=3", "study.other_rows=2", "study.steps=1"],
-]
 OURS = {
     "study_paraphrase",
     "study_losses@pair0",

@@ -5,12 +5,12 @@ of each dependency is that of the source, or of what an earlier stage's entry in
 together name the entry of the stage itself (`dvc.stage.cache` of DVC 3).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sapo.grid.kept import Kept, lock_of, read_lock
-from sapo.grid.pipeline import Stage
+from sapo.grid.kept import Kept, read_lock
+from sapo.grid.pipeline import Stage, lock_of
 from sapo.runtime.errors import DataError
 from sapo.runtime.files import parse_yaml
 
@@ -38,6 +38,7 @@ class Cache:
                 raise DataError(f"--remote {remote}: {error}") from None
         self.sources: dict[str, str | None] = {}
         self.entries: dict[str, dict[str, Any] | None] = {}
+        self.contents: dict[tuple[str, ...], str | None] = {}
         self.here = set[str]()  # stages whose outputs lie in the workspace alone
 
     def finished(self, stages: Mapping[str, Stage]) -> set[str]:
@@ -138,6 +139,15 @@ class Cache:
                     else:
                         parts[above] = (None, hash_info(out["md5"]))
         return tree_hash(parts)
+
+    def content(self, path: str, makers: Sequence[Stage]) -> str | None:
+        """The hash of what these stages make there, where they need no other stage and are finished."""
+        if any(maker.needs for maker in makers):
+            return None
+        known = (path, *(maker.key for maker in makers))
+        if known not in self.contents:
+            self.contents[known] = self.made(path, list(makers), {})
+        return self.contents[known]
 
     def tree(self, maker: Stage, out: Mapping[str, Any]) -> Any:
         from dvc_data.hashfile.tree import Tree

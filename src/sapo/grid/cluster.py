@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import psutil
 
@@ -119,11 +120,20 @@ class Cluster:
                 )
             time.sleep(1)
 
-    def probe(self, folder: Path, cache: Path) -> None:
+    def probe(self, repository: Path, places: Sequence[Path]) -> None:
         """Ask each node what it has. Raises DataError for one whose work would fail, or not be ours."""
+        mark = f".probe-{uuid4().hex}"
+        with contextlib.ExitStack() as stack:
+            for place in places:
+                (place / mark).touch()
+                stack.callback((place / mark).unlink, missing_ok=True)
+            self.ask(
+                json.dumps({"repository": str(repository), "probe": list(map(str, places)), "mark": mark})
+            )
+
+    def ask(self, content: str) -> None:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        content = json.dumps({"probe": [str(folder), str(cache)]})
         asked = []
         for node in self.nodes():
             if self.fits(node):
@@ -192,10 +202,13 @@ def cluster(address: str | None, needs: Needs, source: Path) -> Iterator[Cluster
         else:
             check_reached(address)
             ray.init(address=address, **options)
-    except Exception as error:  # Ray has no class of its own for these
+    except BaseException as error:
         ray.shutdown()
         if scratch:
             shutil.rmtree(scratch, ignore_errors=True)
+        if not isinstance(error, Exception):  # Ctrl-C
+            raise
+        # Ray has no class of its own for these
         raise DataError(f"no Ray at {address or 'this machine'}: {last_line(error)}") from None
     signal.signal(signal.SIGTERM, on_end)  # Ray sets one of its own, which aborts
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -227,7 +240,10 @@ def start_here(ray: Any, options: dict[str, Any]) -> None:
     """Start Ray on this machine; it gives itself half a minute, too little for a very busy one."""
     for attempt in range(STARTS):
         try:
-            ray.init(object_store_memory=OBJECTS, **options)
+            # "local", since Ray takes an address from the environment too
+            told = ray.init(address="local", object_store_memory=OBJECTS, **options)
+            if told.dashboard_url:
+                print(f"Ray's dashboard: http://{told.dashboard_url}", flush=True)
             return
         except Exception:
             ray.shutdown()
@@ -249,8 +265,8 @@ def check_node(name: str, found: dict[str, Any], ours: dict[str, str]) -> None:
     """Refuse (DataError) a node whose work would not be this machine's."""
     if unlike := other_than(ours, found["versions"]):
         raise DataError(f"node {name} has {unlike}")
-    if found["unwritable"]:
-        raise DataError(f"node {name} cannot write {found['unwritable']}")
+    if found["fault"]:
+        raise DataError(f"node {name} {found['fault']}")
 
 
 def last_line(error: Exception) -> str:

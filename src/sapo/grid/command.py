@@ -2,8 +2,9 @@
 
 import shutil
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,13 +13,13 @@ from filelock import FileLock, Timeout
 from sapo.grid import clones, report, repository
 from sapo.grid.axes import Cell, cells
 from sapo.grid.cached import Cache
-from sapo.grid.cluster import Needs, cluster
+from sapo.grid.cluster import Cluster, Needs, cluster
 from sapo.grid.driver import Driver, Settings, State, left_out
 from sapo.grid.estimates import Durations, Sizes
 from sapo.grid.kept import Kept
 from sapo.grid.lifeline import Heart
-from sapo.grid.pipeline import EXPERIMENT, STUDY, Sources, Stage, closure, stages
-from sapo.grid.plan import Plan, Unit, plan
+from sapo.grid.pipeline import EXPERIMENT, STUDY, Sources, Stage, closure, stages, unknown
+from sapo.grid.plan import Look, Plan, Unit, plan
 from sapo.grid.progress import Progress
 from sapo.grid.work import clone_of
 from sapo.runtime.errors import DataError
@@ -70,58 +71,105 @@ def grid(options: Options) -> int:
 
 def alone(options: Options, folder: Path) -> int:
     """The same, while no other grid works here."""
-    origin = repository.origin(options.allow_dirty)
-    asked = cells(options.overrides, options.name, options.study)
-    done_before = repository.done_before(asked, origin)
-    file = STUDY if options.study else EXPERIMENT
-    made = planned(asked, origin.tree, options.study)
-    cache = Cache(Kept(folder / "kept"), options.remote)
-    cache.adopt(made.stages, keep=not options.dry)
-    finished = cache.finished(made.stages)
-    durations, sizes = Durations(folder), Sizes((EXPERIMENT, file) if options.study else (EXPERIMENT,))
-    needs = Needs(options.cpus, options.gpus)
+    here = Here(options, folder)
+    look = here.look()
+    for name in here.done_before:
+        repository.check_sources(name, here.origin, look.plan.of_cell[name].values(), here.cache.source)
     if options.dry:
-        slots = options.slots or here(needs)
-        print("\n".join(report.dry(made, done_before, finished, durations, sizes, slots)))
+        slots = options.slots or slots_here(here.needs)
+        print("\n".join(report.dry(look, here.done_before, here.durations, here.sizes, slots)))
         return 0
-    wanted = report.wanted_units(made, done_before, finished)
-    state = State(done=set(made.units) - set(wanted))
-    if not options.keep:
-        for name in done_before:  # a driver that was killed may have left them
+    wanted = report.wanted_units(look, here.done_before)
+    if not options.keep:  # a driver that was killed may have left them
+        for name in look.plan.units.keys() - set(wanted):
             clones.remove(clone_of(folder, name))
     if not wanted:
-        print(f"all cells were done before: {len(made.cells)} of {len(made.cells)}")
+        print(f"all cells were done before: {len(here.cells)} of {len(here.cells)}")
         return 0
-    room = {name: needed_room(made, made.units[name], finished, sizes) for name in wanted}
-    heart = Heart(folder)
-    settings = Settings(
-        repository=Path.cwd(),
-        folder=folder,
-        cache=cache.folder,
-        remote=options.remote,
-        origin=origin,
-        file=file,
-        sign=heart.path,
-        cpus=options.cpus,
-        gpus=options.gpus,
-        keep=options.keep,
-        wait=options.wait,
-        room=room,
-    )
-    cache.folder.mkdir(parents=True, exist_ok=True)
-    begun = time.monotonic()
-    with heart, cluster(options.address, needs, program(folder)) as ray:
+    here.cache.folder.mkdir(parents=True, exist_ok=True)
+    with Heart(folder) as heart, cluster(options.address, here.needs, program(folder)) as ray:
         ray.wait_for_place(options.wait)
         if gpus := ray.unused_gpus():
             print(f"{gpus} GPUs are not used: give --gpus 1", flush=True)
-        ray.probe(folder, folder if options.remote else cache.folder)
-        with Progress(
-            made, folder, lambda: report.expected(made, durations, finished), ray.slots()
-        ) as progress:
-            Driver(made, settings, durations, state).run(ray, progress.tell)
-            progress.tell(state)
-    print("\n".join(report.summary(made, state, done_before, folder, time.monotonic() - begun)))
-    return 1 if state.failed or left_out(made, state) else 0
+        ray.probe(Path.cwd(), [folder] if options.remote else [folder, here.cache.folder])
+        return here.carry_out(look, wanted, ray, heart.path)
+
+
+class Here:
+    """What is asked of a grid, of the repository that is the working folder."""
+
+    def __init__(self, options: Options, folder: Path) -> None:
+        self.options, self.folder = options, folder
+        self.origin = repository.origin(options.allow_dirty)
+        self.cells = cells(options.overrides, options.name, options.study)
+        self.done_before = repository.done_before(self.cells, self.origin)
+        self.files = (EXPERIMENT, STUDY) if options.study else (EXPERIMENT,)
+        self.durations, self.sizes = Durations(folder), Sizes(self.files)
+        self.needs = Needs(options.cpus, options.gpus)
+        self.cache = self.new_cache()
+
+    def new_cache(self) -> Cache:
+        return Cache(Kept(self.folder / "kept"), self.options.remote)
+
+    def look(self) -> Look:
+        """The plan of the cells, by the content of their rows and models where these are there."""
+        sources, cache, keep = Sources(self.origin.tree), self.cache, not self.options.dry
+        made = planned(self.cells, sources, self.files)
+        cache.adopt(made.stages, keep)
+        finished = cache.finished(made.stages)
+        early = differing_first(made.of_cell)
+        if early and early <= finished:
+            made, early = planned(self.cells, sources, self.files, cache.content), set()
+            cache.adopt(made.stages, keep)
+            finished = cache.finished(made.stages)
+        return Look(made, finished, early - finished)
+
+    def carry_out(self, look: Look, wanted: Sequence[str], ray: Cluster, sign: Path) -> int:
+        """Run these units, print the summary, and return the exit status."""
+        begun = time.monotonic()
+        state = State(done=look.plan.units.keys() - set(wanted))
+        try:
+            if early := [name for name in wanted if tells_more(look.plan.units[name], look)]:
+                self.drive(look, early, ray, sign, state)
+                self.cache = self.new_cache()
+                look = self.look()
+                wanted = report.wanted_units(look, self.done_before)
+                done = look.plan.units.keys() - set(wanted)
+                state = State(done, ran=state.ran, beside=state.beside, stopped=state.stopped)
+            self.drive(look, wanted, ray, sign, state)
+        finally:
+            seconds = time.monotonic() - begun
+            print("\n".join(report.summary(look.plan, state, self.done_before, self.folder, seconds)))
+        return 1 if state.failed or left_out(look.plan, state) else 0
+
+    def drive(self, look: Look, names: Sequence[str], ray: Cluster, sign: Path, state: State) -> None:
+        units, options = {name: look.plan.units[name] for name in names}, self.options
+        settings = Settings(
+            repository=Path.cwd(),
+            folder=self.folder,
+            cache=self.cache.folder,
+            remote=options.remote,
+            origin=self.origin,
+            file=self.files[-1],
+            sign=sign,
+            cpus=options.cpus,
+            gpus=options.gpus,
+            keep=options.keep,
+            wait=options.wait,
+            room={name: needed_room(look, unit, self.sizes) for name, unit in units.items()},
+        )
+        expected = partial(report.expected, look, self.durations)
+        driver = Driver(replace(look.plan, units=units), settings, self.durations, state)
+        with Progress(look.plan, self.folder, expected, ray.slots()) as progress:
+            try:
+                driver.run(ray, progress.tell)
+            finally:
+                progress.tell(state)
+
+
+def tells_more(unit: Unit, look: Look) -> bool:
+    """Whether the plan is another when it has run."""
+    return not unit.final and look.early.issuperset(unit.keys)
 
 
 def program(folder: Path) -> Path:
@@ -132,21 +180,35 @@ def program(folder: Path) -> Path:
     return copy
 
 
-def needed_room(plan: Plan, unit: Unit, finished: set[str], sizes: Sizes) -> int:
+def needed_room(look: Look, unit: Unit, sizes: Sizes) -> int:
     """Bytes for a clone with all that the unit needs, and for what it adds to the cache or what is kept."""
-    of = plan.of_cell[unit.cell.name]
-    made = {key: of[key] for key in unit.keys if key not in finished}
-    return sizes.clone({key: of[key] for key in plan.whole(unit)}) + sizes.cache(made)
+    of = look.plan.of_cell[unit.cell.name]
+    made = {key: of[key] for key in unit.keys if key not in look.finished}
+    return sizes.clone({key: of[key] for key in look.plan.whole(unit)}) + sizes.cache(made)
 
 
-def planned(asked: Sequence[Cell], commit: str, study: bool) -> Plan:
-    """The plan of these cells, of the files at the commit."""
-    sources = Sources(commit)
-    files = (EXPERIMENT, STUDY) if study else (EXPERIMENT,)
-    of_cell = {cell.name: stages(cell, sources, files) for cell in asked}
-    if study:  # what the study does not need of the experiment is not run
+def planned(
+    asked: Sequence[Cell],
+    sources: Sources,
+    files: Sequence[str],
+    content: Callable[[str, Sequence[Stage]], str | None] = unknown,
+) -> Plan:
+    """The plan of these cells. content: see `stages`."""
+    of_cell = {cell.name: stages(cell, sources, files, content) for cell in asked}
+    if STUDY in files:  # what the study does not need of the experiment is not run
         of_cell = {name: needed(of) for name, of in of_cell.items()}
-    return plan(of_cell, asked, lambda stage: stage.name.partition("@")[0] in SPREAD)
+    early = differing_first(of_cell)
+    return plan(of_cell, asked, lambda stage: stage.key in early or stage.name.partition("@")[0] in SPREAD)
+
+
+def differing_first(of_cell: Mapping[str, dict[str, Stage]]) -> set[str]:
+    """The stages that need no other, where cells differ in them: as for several sequences or models.
+
+    They run before the rest is planned: what comes after two of them is the same work where they have made
+    the same.
+    """
+    first = {key: stage.target for of in of_cell.values() for key, stage in of.items() if not stage.needs}
+    return set(first) if len(first) > len(set(first.values())) else set()
 
 
 def needed(stages: dict[str, Stage]) -> dict[str, Stage]:
@@ -155,8 +217,13 @@ def needed(stages: dict[str, Stage]) -> dict[str, Stage]:
     return {key: stages[key] for key in wanted}
 
 
-def here(needs: Needs) -> int:
-    """How many units this machine can run at a time, by its cores."""
+def slots_here(needs: Needs) -> int:
+    """How many units this machine can run at a time, by its cores and GPUs."""
     import psutil
 
-    return max((psutil.cpu_count() or 1) // needs.cpus, 1)
+    slots = (psutil.cpu_count() or 1) // needs.cpus
+    if needs.gpus:
+        import torch
+
+        slots = min(slots, torch.cuda.device_count() // needs.gpus)
+    return max(slots, 1)

@@ -1,5 +1,6 @@
 """The loop: give out what is ready, fetch what is finished, go on where something fails."""
 
+import re
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from sapo.artifacts.versions import versions
 from sapo.grid import clones, repository
+from sapo.grid.axes import Cell
 from sapo.grid.cluster import Cluster
 from sapo.grid.estimates import Durations
 from sapo.grid.plan import LEAST, Plan, Unit, priorities, ready
@@ -18,6 +20,7 @@ from sapo.runtime.errors import DataError
 
 RESERVE = 200 * 2**20  # bytes that must be free before another unit starts, where no estimate is larger
 LOOK = 0.5  # seconds between two looks
+PROCESSES = re.compile(r"--num[_-]processes[ =](\d+)")  # of `accelerate launch`
 
 
 @dataclass
@@ -142,7 +145,7 @@ class Driver:
             overrides=unit.cell.overrides,
             params=unit.cell.text,
             file=own.file,
-            cpus=own.cpus,
+            threads=max(own.cpus // processes(unit.cell), 1),
             gpus=own.gpus,
             sign=str(own.sign),
             versions=self.versions,
@@ -177,6 +180,12 @@ class Driver:
         if not own.keep:
             clones.remove(clone)
         log_of(own.folder, unit.name).with_suffix(".lock").unlink(missing_ok=True)
+
+
+def processes(cell: Cell) -> int:
+    """How many processes each stage of the cell that computes has, as `launch.command` says."""
+    found = PROCESSES.search(str(cell.settings.get("launch", {}).get("command", "")))
+    return int(found[1]) if found else 1
 
 
 def left_out(plan: Plan, state: State) -> dict[str, str]:

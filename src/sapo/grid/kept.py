@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from sapo.grid.pipeline import Stage
+from sapo.grid.pipeline import Stage, lock_of
 from sapo.runtime.files import parse_yaml, read_json
 from sapo.runtime.outputs import output_folder, write_json
 
@@ -59,8 +59,8 @@ class Kept:
             write_lock(lock, content)
 
 
-def forget_missing(clone: Path, file: str, cache: Path | None) -> None:
-    """Take from the clone's dvc.lock what names outputs that the cache lacks, or all of it without a cache.
+def forget_missing(clone: Path, file: str, names: Iterable[str], cache: Path | None) -> None:
+    """Take these stages from the clone's dvc.lock where the cache lacks their outputs, or there is no cache.
 
     DVC looks for no other result of a stage that dvc.lock has: each clone would run it anew, although an
     earlier unit has put its result into the run-cache.
@@ -72,7 +72,8 @@ def forget_missing(clone: Path, file: str, cache: Path | None) -> None:
     content["stages"] = {
         name: entry
         for name, entry in content["stages"].items()
-        if cache and all(cached(cache, out.get("md5", "")) for out in entry.get("outs", []))
+        if name not in names
+        or (cache and all(cached(cache, out.get("md5", "")) for out in entry.get("outs", [])))
     }
     write_lock(lock, content)
 
@@ -83,10 +84,6 @@ def cached(cache: Path, md5: str) -> bool:
     if not path.is_file() or not md5.endswith(".dir"):
         return path.is_file()
     return all(cached(cache, file["md5"]) for file in read_json(path))
-
-
-def lock_of(clone: Path, file: str) -> Path:
-    return (clone / file).with_suffix(".lock")
 
 
 def tracked(clone: Path, path: str) -> bool:

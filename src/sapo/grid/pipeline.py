@@ -2,13 +2,14 @@
 
 Two cells whose stages have the same key need the stage run once. The key is known before anything runs: it
 holds the command, the sources, the settings that the stage lists, and the keys of the stages that make the
-rest of its dependencies.
+rest of its dependencies. Where the content of such a dependency is known it stands for them: sequences that
+begin with the same task have the same rows of it, though another stage has made them.
 """
 
 import os
 import re
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
@@ -49,6 +50,10 @@ class Stage:
     def needs(self) -> list[str]:
         """The keys of the stages that make its dependencies."""
         return list(dict.fromkeys(key for _, key in self.deps if key))
+
+
+def unknown(path: str, makers: Sequence[Stage]) -> str | None:
+    """The content of what has not been made."""
 
 
 class Sources:
@@ -94,8 +99,16 @@ class Sources:
         return sha256_json([[str(file), file.stat().st_size, file.stat().st_mtime_ns] for file in files])
 
 
-def stages(cell: Cell, sources: Sources, files: Sequence[str] = (EXPERIMENT,)) -> dict[str, Stage]:
-    """The cell's stages by key, each after those that it needs."""
+def stages(
+    cell: Cell,
+    sources: Sources,
+    files: Sequence[str] = (EXPERIMENT,),
+    content: Callable[[str, Sequence[Stage]], str | None] = unknown,
+) -> dict[str, Stage]:
+    """The cell's stages by key, each after those that it needs.
+
+    content: of a path that these stages make, where it is known already.
+    """
     drafts = [draft for file in files for draft in sources.drafts(cell, file)]
     made: dict[str, Stage] = {}
     by_target: dict[str, Stage] = {}
@@ -109,16 +122,18 @@ def stages(cell: Cell, sources: Sources, files: Sequence[str] = (EXPERIMENT,)) -
             raise DataError(f"dvc.yaml: stage {target} needs itself, by way of {', '.join(above)}")
         draft = of[target]
         deps: list[tuple[str, str | None]] = []
-        for path in draft["deps"]:
-            by = [maker for out, maker in makers if overlap(out, path) and maker != target]
-            deps += [(path, build(maker, (*above, target)).key) for maker in dict.fromkeys(by)] or [
-                (path, None)
-            ]
+        decided = []
+        for path in sorted(draft["deps"]):
+            by = dict.fromkeys(maker for out, maker in makers if overlap(out, path) and maker != target)
+            built = [build(maker, (*above, target)) for maker in by]
+            deps += [(path, maker.key) for maker in built] or [(path, None)]
+            known = content(path, built) if built else sources.id(path)
+            decided.append([path, known or sorted(maker.key for maker in built)])
         params = {name: value_of(cell.settings, name) for name in draft["params"]}
         key = sha256_json(
             [
                 draft["cmd"],
-                [[path, maker or sources.id(path)] for path, maker in sorted(deps, key=str)],
+                decided,
                 params,
                 sorted(draft["outs"]),
             ]
@@ -209,6 +224,11 @@ def closure(keys: Iterable[str], stages: Mapping[str, Stage]) -> list[str]:
             wanted.add(key)
             waiting += stages[key].needs
     return [key for key in stages if key in wanted]
+
+
+def lock_of(folder: Path, file: str) -> Path:
+    """The dvc.lock of this dvc.yaml, where the repository or a clone of it is in that folder."""
+    return (folder / file).with_suffix(".lock")
 
 
 def git(*arguments: str) -> str:

@@ -46,6 +46,18 @@ class Plan:
         return closure(unit.keys, stages)
 
 
+@dataclass(frozen=True)
+class Look:
+    """A plan and what it finds. finished: the keys of stages that need not run.
+
+    early: the keys of those that tell more, once they have run, of what cells have in common.
+    """
+
+    plan: Plan
+    finished: set[str]
+    early: set[str] = field(default_factory=set)
+
+
 def plan(
     of_cell: Mapping[str, dict[str, Stage]], cells: Sequence[Cell], spread: Callable[[Stage], bool]
 ) -> Plan:

@@ -5,25 +5,24 @@ from pathlib import Path
 
 from sapo.grid.driver import State, left_out
 from sapo.grid.estimates import START, Durations, Sizes
-from sapo.grid.plan import Plan
+from sapo.grid.plan import Look, Plan
 from sapo.grid.progress import as_time
 from sapo.grid.simulate import simulate
 from sapo.grid.work import log_of
 
 
-def expected(plan: Plan, durations: Durations, finished: set[str]) -> dict[str, float]:
+def expected(look: Look, durations: Durations) -> dict[str, float]:
     """Seconds of each unit: a clone and a DVC, and the stages that have to run."""
+    of, finished = look.plan.stages, look.finished
     return {
-        name: START + sum(durations.of(plan.stages[key]) or 0.0 for key in unit.keys if key not in finished)
-        for name, unit in plan.units.items()
+        name: START + sum(durations.of(of[key]) or 0.0 for key in unit.keys if key not in finished)
+        for name, unit in look.plan.units.items()
     }
 
 
-def dry(
-    plan: Plan, before: set[str], finished: set[str], durations: Durations, sizes: Sizes, slots: int
-) -> list[str]:
+def dry(look: Look, before: set[str], durations: Durations, sizes: Sizes, slots: int) -> list[str]:
     """Cells and stages, those that are in the cache apart, and estimates of time and disk."""
-    lines = []
+    lines, plan, finished = list[str](), look.plan, look.finished
     width = max(map(len, plan.units), default=0)
     for name, unit in plan.units.items():
         to_run = [plan.stages[key].name for key in unit.keys if key not in finished]
@@ -35,7 +34,7 @@ def dry(
         parts += [f"in the cache {listed(in_cache)}"] if in_cache else []
         parts += [f"after {', '.join(unit.needs)}"] if unit.needs and not unit.final else []
         lines.append(f"{name:{width}}  {'; '.join(parts) or 'all of it is shared'}")
-    wanted = wanted_units(plan, before, finished)
+    wanted = wanted_units(look, before)
     keys = [key for name in wanted for key in plan.units[name].keys]
     run = [key for key in keys if key not in finished]
     cells = len(plan.cells)
@@ -44,10 +43,15 @@ def dry(
         f"{len(keys) - len(run)} in the cache; "
         f"each cell alone would be {sum(len(of) for of in plan.of_cell.values())} in all"
     )
+    if look.early:
+        first = listed(dict.fromkeys(plan.stages[key].name for key in look.early))
+        lines.append(
+            f"or fewer: what sequences have in common, as the same first task, is known when {first} ran"
+        )
     unknown = sorted(
         {plan.stages[key].name.partition("@")[0] for key in run if durations.of(plan.stages[key]) is None}
     )
-    seconds = expected(plan, durations, finished)
+    seconds = expected(look, durations)
     schedule = simulate(
         {name: plan.units[name] for name in wanted}, {name: seconds[name] for name in wanted}, slots
     )
@@ -69,9 +73,9 @@ def of_disk(size: int) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 
-def wanted_units(plan: Plan, before: set[str], finished: set[str]) -> list[str]:
+def wanted_units(look: Look, before: set[str]) -> list[str]:
     """The units that have to run: cells that are not done before, and what these need and no cache has."""
-    wanted = set[str]()
+    plan, finished, wanted = look.plan, look.finished, set[str]()
     waiting = [name for name in plan.cells if name not in before]
     while waiting:
         name = waiting.pop()

@@ -1,13 +1,14 @@
 """The user's repository: what runs is a commit, and finished cells become DVC experiments of it."""
 
+import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sapo.grid.axes import Cell
-from sapo.grid.pipeline import git
+from sapo.grid.pipeline import Stage, git, lock_of
 from sapo.runtime.errors import DataError
 from sapo.runtime.files import parse_yaml
 
@@ -78,7 +79,7 @@ def done_before(cells: Sequence[Cell], origin: Origin) -> set[str]:
     for cell in cells:
         if cell.name in found and (why := differs(cell, origin)):
             raise DataError(
-                f"there is an experiment {cell.name} of other {why}: give --name for other names, "
+                f"an experiment {cell.name} is there already, with other {why}: give --name for other names, "
                 f"or `dvc exp remove {cell.name}`"
             )
     return found
@@ -92,6 +93,29 @@ def differs(cell: Cell, origin: Origin) -> str:
         return "settings"
     same = subprocess.run(["git", "diff", "--quiet", ref, origin.tree, "--", *DECIDES])
     return "code" if same.returncode else ""
+
+
+def check_sources(
+    name: str, origin: Origin, stages: Iterable[Stage], hash_of: Callable[[str], str | None]
+) -> None:
+    """Refuse (DataError) a finished experiment that read other files than are there now, beside the code."""
+    outside = {path for stage in stages for path, maker in stage.deps if not maker and not decides(path)}
+    if not outside:
+        return
+    ref = ref_of(origin.head, name)
+    for file in sorted({stage.file for stage in stages}):
+        locked: Any = parse_yaml(git("show", f"{ref}:{lock_of(Path(), file)}"), f"{name}: dvc.lock")
+        for dep in (dep for entry in locked["stages"].values() for dep in entry.get("deps", [])):
+            path = os.path.normpath(dep["path"])
+            if path in outside and dep.get("md5") != hash_of(path):
+                raise DataError(
+                    f"the experiment {name} was made of another {path}: give --name for other names, "
+                    f"or `dvc exp remove {name}`"
+                )
+
+
+def decides(path: str) -> bool:
+    return any(path == own or path.startswith(f"{own}/") for own in DECIDES)
 
 
 def fetch(clone: Path, head: str, name: str) -> None:

@@ -43,6 +43,7 @@ class Job:
 
     stages: all that must be there in the end, in their order. keys: of those that the unit itself may run.
     remote: the DVC remote that results come from and go to, where nodes share no cache; empty where they do.
+    threads: of each process of a stage.
     sign: the file by which the driver shows that it lives. versions: of libraries, those that the node
     has to have.
     """
@@ -57,7 +58,7 @@ class Job:
     overrides: tuple[str, ...]
     params: str
     file: str
-    cpus: int
+    threads: int
     gpus: int
     sign: str
     versions: dict[str, str]
@@ -123,7 +124,8 @@ def run(job: Job, outcome: Outcome) -> None:
     kept = Kept(Path(job.folder) / "kept")
     clones.make(Path(job.repository), clone, Origin(job.head, job.tree), Path(job.cache), job.remote)
     for pipeline in {EXPERIMENT, job.file}:
-        forget_missing(clone, pipeline, None if job.remote else Path(job.cache))
+        names = {stage.name for stage in stages if stage.file == pipeline}
+        forget_missing(clone, pipeline, names, None if job.remote else Path(job.cache))
     kept.place(clone, stages)
     pull = ["--pull"] if job.remote else []  # the run-cache too
     if job.final:
@@ -204,7 +206,7 @@ def environment(job: Job) -> dict[str, str]:
             "DVC_NO_ANALYTICS": "1",
             "DVC_SITE_CACHE_DIR": str(job.clone / ".dvc/tmp/site"),  # goes with the clone
             clones.MARK: str(job.clone),
-            **dict.fromkeys(THREADS, str(job.cpus)),
+            **dict.fromkeys(THREADS, str(job.threads)),
             **({} if job.gpus else {"CUDA_VISIBLE_DEVICES": ""}),
         }
     )
@@ -222,7 +224,9 @@ def main() -> None:
     lifeline.go_on_as_child()
     content = json.loads(sys.stdin.readline())
     if "probe" in content:
-        result = probe([Path(place) for place in content["probe"]])
+        result = probe(
+            Path(content["repository"]), [Path(place) for place in content["probe"]], content["mark"]
+        )
     else:
         lifeline.end_with_giver(Path(content["sign"]))
         try:
@@ -236,17 +240,22 @@ def main() -> None:
     os._exit(0)  # the thread that reads the input would wait
 
 
-def probe(places: Sequence[Path]) -> dict[str, Any]:
-    """What the driver looks at before it gives work to this node."""
-    unwritable = ""
+def probe(repository: Path, places: Sequence[Path], mark: str) -> dict[str, Any]:
+    """What the driver looks at before it gives work to this node. mark: a file that it left in each place."""
+    faults = [] if (repository / ".git").exists() else [f"does not see the repository {repository}"]
     for place in places:
         try:
-            mark = place / f".probe-{os.uname().nodename}-{os.getpid()}"
-            mark.touch()
-            mark.unlink()
+            own = place / f"{mark}-{os.uname().nodename}-{os.getpid()}"
+            own.touch()
+            own.unlink()
         except OSError as error:
-            unwritable = unwritable or f"{place}: {error.strerror}"
-    return {"versions": versions(), "unwritable": unwritable}
+            faults.append(f"cannot write {place}: {error.strerror}")
+            continue
+        if not (place / mark).exists():
+            faults.append(
+                f"has another {place} than the driver: nodes share the folder, and the cache without --remote"
+            )
+    return {"versions": versions(), "fault": (faults or [""])[0]}
 
 
 def other_than(ours: Mapping[str, str], theirs: Mapping[str, str]) -> str:

@@ -9,8 +9,9 @@ import pytest
 from grids import small_cell, small_pipeline
 from laboratory import run
 from sapo.grid.cached import Cache
+from sapo.grid.command import differing_first, planned
 from sapo.grid.kept import Kept
-from sapo.grid.pipeline import Sources, Stage, stages
+from sapo.grid.pipeline import EXPERIMENT, Sources, Stage, stages
 from sapo.runtime.errors import DataError
 
 ALL = {"rows", "part@a", "part@b", "whole"}
@@ -101,3 +102,35 @@ def test_what_a_remote_has_is_found_without_a_cache(lab: Path) -> None:
     assert found(Cache(Kept(Path(".grid/kept")), "store")) == ALL - {"whole"}
     with pytest.raises(DataError, match=r"--remote other: .*other"):
         Cache(Kept(Path(".grid/kept")), "other")
+
+
+def test_rows_that_are_the_same_make_the_same_work_of_what_comes_after(lab: Path) -> None:
+    """As two sequences that begin with the same task: another stage has made its rows for each."""
+    cells, files = [small_cell("one"), small_cell("other", more=1)], [EXPERIMENT]
+    made = planned(cells, Sources("HEAD"), files)
+    assert {made.stages[key].name for key in differing_first(made.of_cell)} == {"rows"}
+    assert len(differing_first(made.of_cell)) == len(cells)
+    assert {unit.keys for unit in made.units.values() if not unit.final} == {
+        (key,) for key in differing_first(made.of_cell)
+    }
+
+    known = cache()
+    known.adopt(made.stages)
+    known.kept.put(made_with(lab, more=1), made.of_cell["other"].values())
+    made = planned(cells, Sources("HEAD"), files, known.content)
+    shared = {name: unit for name, unit in made.units.items() if name.startswith("shared-part@a")}
+    (unit,) = shared.values()
+    assert [made.stages[key].name for key in unit.keys] == ["part@a"]
+    known = cache()
+    finished = known.finished(made.stages)
+    assert names(finished & set(made.of_cell["one"]), made.stages) == ALL
+    assert names(finished & set(made.of_cell["other"]), made.stages) == {"rows", "part@a"}
+
+
+def made_with(lab: Path, **settings: int) -> Path:
+    """A clone of the repository in which the rows of these settings have been made."""
+    clone = lab.parent / "clone"
+    run(lab, "git", "clone", "-q", str(lab), str(clone))
+    (clone / "params.yaml").write_text(small_cell(**settings).text)
+    run(clone, "dvc", "repro", "rows")
+    return clone

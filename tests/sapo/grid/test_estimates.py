@@ -10,7 +10,7 @@ from grids import cell, pair, stages
 from sapo.grid.driver import State, left_out
 from sapo.grid.estimates import START, Durations, Sizes
 from sapo.grid.kept import write_lock
-from sapo.grid.plan import plan
+from sapo.grid.plan import Look, plan
 from sapo.grid.progress import Progress, as_time
 from sapo.grid.report import dry, expected, listed, summary, wanted_units
 from sapo.grid.work import Outcome
@@ -48,7 +48,7 @@ def test_dry_sets_apart_what_is_in_the_cache_and_what_is_done(tmp_path: Path) ->
     durations = Durations(tmp_path)
     for key in ("train/a", "first"):
         durations.add(made.stages[key], 60.0)
-    lines = dry(made, {"c"}, {"data", "train/b"}, durations, Sizes(("dvc.yaml",)), 2)
+    lines = dry(Look(made, {"data", "train/b"}), {"c"}, durations, Sizes(("dvc.yaml",)), 2)
     text = "\n".join(lines)
     assert "shared-data   in the cache data" in text
     assert "shared-first  run first; after shared-data" in text
@@ -65,9 +65,9 @@ def test_dry_sets_apart_what_is_in_the_cache_and_what_is_done(tmp_path: Path) ->
 
 def test_only_what_is_missing_is_wanted() -> None:
     made = pair("a", "b", "c")
-    assert wanted_units(made, {"a", "b"}, set()) == ["shared-data", "c"]
-    assert wanted_units(made, {"a", "b"}, {"data"}) == ["c"]
-    assert wanted_units(made, {"a", "b", "c"}, set()) == []
+    assert wanted_units(Look(made, set()), {"a", "b"}) == ["shared-data", "c"]
+    assert wanted_units(Look(made, {"data"}), {"a", "b"}) == ["c"]
+    assert wanted_units(Look(made, set()), {"a", "b", "c"}) == []
 
 
 def test_the_summary_names_what_failed_why_and_what_waits_for_it(tmp_path: Path) -> None:
@@ -134,8 +134,8 @@ def test_a_unit_lasts_as_long_as_the_stages_that_have_to_run(tmp_path: Path) -> 
     made = pair("a", "b", "c")
     durations = Durations(tmp_path)
     durations.add(made.stages["train/a"], 60.0)
-    assert expected(made, durations, set())["a"] == START + 60.0
-    assert expected(made, durations, {"train/a"})["a"] == START
+    assert expected(Look(made, set()), durations)["a"] == START + 60.0
+    assert expected(Look(made, {"train/a"}), durations)["a"] == START
 
 
 def test_the_live_table_shows_errors_as_they_are(tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ import pytest
 from laboratory import REPOSITORY
 from sapo.grid.axes import Cell
 from sapo.grid.clones import KEPT, LOCAL, MARK, make, remove
-from sapo.grid.pipeline import git
-from sapo.grid.repository import done_before, fetch, origin, ref_of, written
+from sapo.grid.kept import write_lock
+from sapo.grid.pipeline import Stage, git
+from sapo.grid.repository import check_sources, done_before, fetch, origin, ref_of, written
 from sapo.runtime.errors import DataError
 from sapo.runtime.files import parse_yaml
 
@@ -100,11 +101,27 @@ def test_an_experiment_of_other_settings_or_code_is_not_taken_for_the_cell(
     finished(clone, CELL)
     fetch(clone, found.head, "one")
     other = Cell("one", ("seed=2",), {"seed": 2}, "seed: 2\n")
-    with pytest.raises(DataError, match=r"one of other settings: give --name .*dvc exp remove one"):
+    with pytest.raises(
+        DataError, match=r"one is there already, with other settings: give --name .*dvc exp remove one"
+    ):
         done_before([other], found)
     (repository / "src/a.py").write_text("changed\n")
-    with pytest.raises(DataError, match="an experiment one of other code"):
+    with pytest.raises(DataError, match="an experiment one is there already, with other code"):
         done_before([CELL], origin(allow_dirty=True))
+
+
+def test_an_experiment_of_other_rows_is_not_taken_for_the_cell(repository: Path, tmp_path: Path) -> None:
+    found, clone = origin(allow_dirty=False), tmp_path / "cells/one"
+    make(repository, clone, found, tmp_path / "cache")
+    deps = [{"path": "/data/mine", "md5": "1"}, {"path": "src/a.py", "md5": "2"}]
+    write_lock(clone / "dvc.lock", {"schema": "2.0", "stages": {"rows": {"cmd": "rows", "deps": deps}}})
+    finished(clone, CELL)
+    fetch(clone, found.head, "one")
+    read = tuple((dep["path"], None) for dep in deps)
+    rows = Stage("key", "rows", "dvc.yaml", "rows", read, {}, {"data": False}, False)
+    check_sources("one", found, [rows], {"/data/mine": "1"}.get)  # of src/ the commit tells enough
+    with pytest.raises(DataError, match="the experiment one was made of another /data/mine: give --name"):
+        check_sources("one", found, [rows], {"/data/mine": "3"}.get)
 
 
 def test_an_experiment_that_appeared_meanwhile_is_not_overwritten(repository: Path, tmp_path: Path) -> None:

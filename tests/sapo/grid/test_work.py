@@ -16,8 +16,10 @@ from filelock import FileLock
 from grids import small_cell, small_pipeline, wait_for
 from laboratory import REPOSITORY, run
 from sapo.artifacts.versions import versions
+from sapo.grid.axes import Cell
 from sapo.grid.cluster import check_node, start_process
 from sapo.grid.command import program
+from sapo.grid.driver import processes
 from sapo.grid.lifeline import SIGN, Heart, sign
 from sapo.grid.pipeline import Sources, closure, git, stages
 from sapo.grid.repository import fetch, ref_of
@@ -32,7 +34,7 @@ def job(tmp_path: Path, **changes: object) -> Job:
     content = {
         **{"name": "one", "repository": str(tmp_path), "folder": str(tmp_path / ".grid"), "cache": "/cache"},
         **{"head": "h", "tree": "h", "final": True, "overrides": (), "params": "", "file": "dvc.yaml"},
-        **{"cpus": 3, "gpus": 0, "sign": "/sign", "versions": versions(), "stages": [], "keys": ()},
+        **{"threads": 3, "gpus": 0, "sign": "/sign", "versions": versions(), "stages": [], "keys": ()},
     }
     return Job(**(content | changes))  # type: ignore[arg-type]
 
@@ -52,6 +54,18 @@ def test_threads_are_bounded_and_stages_import_the_clone(
     assert environment(job(tmp_path, gpus=1))["CUDA_VISIBLE_DEVICES"] == "3"
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}/src")
     assert "PYTHONPATH" not in environment(job(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("command", "count"),
+    [
+        ("python", 1),
+        ("accelerate launch --multi_gpu --num_machines 1 --num_processes 2 --dynamo_backend no", 2),
+        ("accelerate launch --num_processes=8", 8),
+    ],
+)
+def test_the_processes_of_a_cell_share_its_cores(command: str, count: int) -> None:
+    assert processes(Cell("one", (), {"launch": {"command": command}}, "")) == count
 
 
 def test_stages_are_timed_and_the_log_is_kept(tmp_path: Path) -> None:
@@ -138,14 +152,22 @@ def test_all_ends_when_nobody_waits_for_it(tmp_path: Path, what: str) -> None:
 
 
 def test_a_probe_tells_what_the_driver_compares(tmp_path: Path) -> None:
-    assert probe([tmp_path]) == {"versions": versions(), "unwritable": ""}
-    assert list(tmp_path.iterdir()) == []
-    found = probe([tmp_path, tmp_path / "nowhere"])
-    assert "nowhere: No such file or directory" in found["unwritable"]
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "mark").touch()
+    assert probe(tmp_path, [tmp_path], "mark") == {"versions": versions(), "fault": ""}
+    assert {path.name for path in tmp_path.iterdir()} == {".git", "mark"}
+    found = probe(tmp_path, [tmp_path, tmp_path / "nowhere"], "mark")
+    assert f"cannot write {tmp_path}/nowhere: No such file or directory" in found["fault"]
+
+
+def test_a_node_with_a_cache_or_a_repository_of_its_own_says_so(tmp_path: Path) -> None:
+    (tmp_path / ".git").mkdir()
+    assert f"has another {tmp_path} than the driver" in probe(tmp_path, [tmp_path], "mark")["fault"]
+    assert "does not see the repository" in probe(tmp_path / "nowhere", [], "mark")["fault"]
 
 
 def test_the_process_answers_in_one_line(tmp_path: Path) -> None:
-    question = json.dumps({"probe": [str(tmp_path)]})
+    question = json.dumps({"repository": str(REPOSITORY), "probe": [], "mark": ""})
     variables = {**os.environ, "PYTHONPATH": str(REPOSITORY / "src")}
     with subprocess.Popen(
         [sys.executable, "-m", "sapo.grid.work"], env=variables, stdin=-1, stdout=-1, text=True
@@ -154,7 +176,7 @@ def test_the_process_answers_in_one_line(tmp_path: Path) -> None:
         assert process.stdout
         process.stdin.write(question + "\n")
         process.stdin.flush()
-        assert json.loads(process.stdout.readline()) == {"versions": versions(), "unwritable": ""}
+        assert json.loads(process.stdout.readline()) == {"versions": versions(), "fault": ""}
         assert process.wait(LAST) == 0
 
 
@@ -261,9 +283,9 @@ def test_a_node_with_other_versions_runs_nothing(tmp_path: Path) -> None:
     assert f"has other versions: torch {ours['torch']} instead of 0.1" in outcome.error
     assert not job(tmp_path).log.exists()
     with pytest.raises(DataError, match=r"node one has other versions: torch 0\.1 instead of"):
-        check_node("one", {"versions": theirs, "unwritable": ""}, ours)
+        check_node("one", {"versions": theirs, "fault": ""}, ours)
     with pytest.raises(DataError, match="node one cannot write /c"):
-        check_node("one", {"versions": ours, "unwritable": "/c: Permission denied"}, ours)
+        check_node("one", {"versions": ours, "fault": "cannot write /c: Permission denied"}, ours)
     assert other_than(ours, versions()) == ""
 
 
@@ -274,8 +296,9 @@ def test_a_node_that_does_not_see_the_folder_says_so(tmp_path: Path) -> None:
 
 def test_what_the_driver_runs_is_copied_whole(tmp_path: Path) -> None:
     source = program(tmp_path)
-    told = start_process(json.dumps({"probe": [str(tmp_path)]}), str(source))
-    assert json.loads(told) == {"versions": versions(), "unwritable": ""}
+    question = {"repository": str(REPOSITORY), "probe": [], "mark": ""}
+    told = start_process(json.dumps(question), str(source))
+    assert json.loads(told) == {"versions": versions(), "fault": ""}
     (source / "sapo/grid/work.py").write_text("raise SystemExit('half written')")
     with pytest.raises(RuntimeError, match="half written"):
         start_process("{}", str(source))
