@@ -65,7 +65,7 @@ def test_what_comes_after_the_same_rows_runs_once(
     assert grid(Options(())) == 0
     assert stages_run(lab).count("part@a") == 1
     assert list((lab / ".grid/cells").glob("*")) == []
-    assert at_work(lab) == []
+    assert at_work(lab / ".grid") == []
 
 
 @pytest.mark.parametrize("victim", ["work", "worker"])
@@ -95,4 +95,4 @@ def test_a_process_that_dies_is_replaced_on_the_same_node(
     assert killed
     assert status == 0
     assert run(lab, "dvc", "exp", "list", "--name-only").split() == ["one"]
-    assert at_work(lab) == []
+    assert at_work(lab / ".grid") == []

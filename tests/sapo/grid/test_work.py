@@ -193,7 +193,7 @@ def unit(lab: Path, final: bool, *names: str, remote: str = "", **values: int) -
     own = [key for key, stage in of.items() if stage.name in names]
     return job(
         lab,
-        **{"name": "cell" if final else "shared", "final": final, "head": head, "tree": head, "cpus": 1},
+        **{"name": "cell" if final else "shared", "final": final, "head": head, "tree": head, "threads": 1},
         **{"folder": str(lab / ".grid"), "cache": str(lab / ".dvc/cache"), "params": cell.text},
         **{"overrides": cell.overrides, "keys": tuple(own), "remote": remote},
         stages=[asdict(of[key]) for key in (of if final else closure(own, of))],
