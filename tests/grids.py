@@ -112,6 +112,8 @@ from pathlib import Path
 what, value = sys.argv[1:]
 if what == "rows":
     rows, more = map(int, value.split(","))
+    if rows < 0:
+        sys.exit("error: no rows")
     for name, count in {"a": rows, "b": rows + more}.items():
         Path("data/rows", name).mkdir(parents=True, exist_ok=True)
         for n in range(count):

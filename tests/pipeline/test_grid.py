@@ -272,5 +272,4 @@ class TestBadInput:
 
     def test_a_cache_that_cannot_be_written(self, fresh: Path) -> None:
         run(fresh, "dvc", "cache", "dir", "--local", "/proc/self")  # not by root either
-        assert "node" in self.line(fresh)
         assert "cannot write /proc/self" in self.line(fresh)

@@ -4,6 +4,7 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -48,7 +49,7 @@ def test_what_comes_after_the_same_rows_runs_once(
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # without --address Ray starts here all the same
     asked(small_cell("one"), small_cell("other", more=1))
     assert grid(Options((), dry=True)) == 0
-    assert "or fewer: what sequences have in common" in capsys.readouterr().out
+    assert "or fewer: which first tasks several sequences have in common" in capsys.readouterr().out
     assert grid(Options(())) == 0
     told = capsys.readouterr().out
     assert "2 of 2 cells finished" in told
@@ -68,24 +69,41 @@ def test_what_comes_after_the_same_rows_runs_once(
     assert at_work(lab / ".grid") == []
 
 
+def test_rows_that_fail_are_told_once_and_leave_the_other_cells_alone(
+    lab: Path, asked: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked(small_cell("one"), small_cell("bad", rows=-1))
+    assert grid(Options(())) == 1
+    told = capsys.readouterr().out
+    assert told.count("failed: error: no rows") == 1
+    assert "bad did not run: it waits for shared-rows" in told
+    assert "1 of 2 cells finished" in told
+    assert stages_run(lab) == ["part@a", "part@b", "rows", "rows", "whole"]
+    assert run(lab, "dvc", "exp", "list", "--name-only").split() == ["one"]
+
+
 @pytest.mark.parametrize("victim", ["work", "worker"])
 def test_a_process_that_dies_is_replaced_on_the_same_node(
     lab: Path, asked: Callable[..., None], victim: str
 ) -> None:
     asked(small_cell("one"))
     killed = list[int]()
+    log = lab / ".grid/logs/one.log"
 
     def kill() -> None:
         me, end = psutil.Process(), time.monotonic() + 120
         while not killed and time.monotonic() < end:
-            for process in me.children(recursive=True):
-                try:
-                    if "sapo.grid.work" in process.cmdline() and (lab / ".grid/cells/one/dvc.yaml").exists():
-                        killed.append(process.pid)
-                        (process if victim == "work" else process.parent() or process).kill()
-                        return
-                except psutil.Error:
-                    continue
+            with suppress(psutil.Error):
+                found = [
+                    process for process in me.children(recursive=True) if "sapo.grid.work" in line(process)
+                ]
+                waiting = [process for process in found if process.parent() not in found]
+                working = [process for process in found if process.parent() in found]
+                if working and log.exists() and ": dvc exp run" in log.read_text(encoding="utf-8"):
+                    chosen = working[0] if victim == "work" else waiting[0].parent()
+                    assert chosen
+                    chosen.kill()
+                    killed.append(chosen.pid)
             time.sleep(0.02)
 
     killer = threading.Thread(target=kill)
@@ -94,5 +112,13 @@ def test_a_process_that_dies_is_replaced_on_the_same_node(
     killer.join()
     assert killed
     assert status == 0
+    assert log.read_text(encoding="utf-8").count(": dvc exp run") == 2
     assert run(lab, "dvc", "exp", "list", "--name-only").split() == ["one"]
     assert at_work(lab / ".grid") == []
+
+
+def line(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []

@@ -18,12 +18,13 @@ from sapo.runtime.files import parse_yaml
 class Cache:
     """DVC's cache of the repository that is the working folder, or a remote, and what the grid keeps."""
 
-    def __init__(self, kept: Kept, remote: str = "") -> None:
+    def __init__(self, kept: Kept, remote: str = "", keep: bool = True) -> None:
+        """keep: what lies in the workspace alone is kept, not only known."""
         from dvc.exceptions import DvcException
         from dvc.fs import LocalFileSystem
         from dvc.repo import Repo
 
-        self.kept = kept
+        self.kept, self.keep = kept, keep
         self.repo = Repo()
         self.objects = self.repo.cache.local
         self.folder = Path(self.objects.path).parents[1]  # CACHE/files/md5
@@ -39,6 +40,7 @@ class Cache:
         self.sources: dict[str, str | None] = {}
         self.entries: dict[str, dict[str, Any] | None] = {}
         self.contents: dict[tuple[str, ...], str | None] = {}
+        self.locks: dict[str, dict[str, Any]] = {}  # dvc.lock of the workspace, by file
         self.here = set[str]()  # stages whose outputs lie in the workspace alone
 
     def finished(self, stages: Mapping[str, Stage]) -> set[str]:
@@ -53,23 +55,24 @@ class Cache:
             )
         return self.entries[stage.key]
 
-    def adopt(self, stages: Mapping[str, Stage], keep: bool = True) -> None:
-        """Keep, or only know, the outputs of these stages in the workspace that no cache holds."""
+    def adopt(self, stages: Mapping[str, Stage]) -> None:
+        """Take over the outputs of these stages in the workspace that no cache holds."""
         here = Path.cwd()
-        locks = {file: read_lock(lock_of(here, file)) for file in {stage.file for stage in stages.values()}}
         for stage in stages.values():
             if stage.restored or stage.key in self.here or self.kept.entry(stage):
                 continue
-            entry = locks[stage.file]["stages"].get(stage.name)
+            if stage.file not in self.locks:
+                self.locks[stage.file] = read_lock(lock_of(here, stage.file))
+            entry = self.locks[stage.file]["stages"].get(stage.name)
             known = self.known(stage, stages) if entry else None
             if not (entry and known) or known != {name: plain(entry.get(name, {})) for name in known}:
                 continue
             there = {out["path"]: out["md5"] for out in entry["outs"]}
             if there == {path: self.now(path) for path in stage.outs}:
-                if keep:
+                if self.keep:
                     self.kept.put(here, [stage], own=False)
                 self.entries[stage.key] = entry
-                self.here |= set() if keep else {stage.key}
+                self.here |= set() if self.keep else {stage.key}
 
     def now(self, path: str) -> str | None:
         """The hash of what is there."""
@@ -146,8 +149,14 @@ class Cache:
             return None
         known = (path, *(maker.key for maker in makers))
         if known not in self.contents:
+            self.adopt({maker.key: maker for maker in makers if maker.key not in self.entries})
             self.contents[known] = self.made(path, list(makers), {})
         return self.contents[known]
+
+    def forget_unfinished(self) -> None:
+        """Look anew for what was not there: units have ended since. Files of the repository stay as seen."""
+        self.entries = {key: entry for key, entry in self.entries.items() if entry}
+        self.contents = {key: found for key, found in self.contents.items() if found}
 
     def tree(self, maker: Stage, out: Mapping[str, Any]) -> Any:
         from dvc_data.hashfile.tree import Tree

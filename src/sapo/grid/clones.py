@@ -64,6 +64,11 @@ def end_orphans(clone: Path) -> None:
             continue
 
 
+def unfinished(clone: Path) -> bool:
+    """Whether there are checkpoints of a training that was stopped: a finished one has none."""
+    return any(any(folder.glob("*")) for folder in (clone / KEPT, clone.with_name(f"{clone.name}{KEPT}")))
+
+
 def remove(clone: Path) -> None:
     shutil.rmtree(clone, ignore_errors=True)
     shutil.rmtree(clone.with_name(f"{clone.name}{KEPT}"), ignore_errors=True)

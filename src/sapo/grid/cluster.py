@@ -125,7 +125,10 @@ class Cluster:
         mark = f".probe-{uuid4().hex}"
         with contextlib.ExitStack() as stack:
             for place in places:
-                (place / mark).touch()
+                try:
+                    (place / mark).touch()
+                except OSError as error:
+                    raise DataError(f"cannot write {place}: {error.strerror}") from None
                 stack.callback((place / mark).unlink, missing_ok=True)
             self.ask(
                 json.dumps({"repository": str(repository), "probe": list(map(str, places)), "mark": mark})

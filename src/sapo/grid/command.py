@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -81,8 +81,9 @@ def alone(options: Options, folder: Path) -> int:
         return 0
     wanted = report.wanted_units(look, here.done_before)
     if not options.keep:  # a driver that was killed may have left them
-        for name in look.plan.units.keys() - set(wanted):
-            clones.remove(clone_of(folder, name))
+        for clone in (clone_of(folder, name) for name in look.plan.units.keys() - set(wanted)):
+            if clone.name in here.done_before or not clones.unfinished(clone):
+                clones.remove(clone)
     if not wanted:
         print(f"all cells were done before: {len(here.cells)} of {len(here.cells)}")
         return 0
@@ -106,36 +107,26 @@ class Here:
         self.files = (EXPERIMENT, STUDY) if options.study else (EXPERIMENT,)
         self.durations, self.sizes = Durations(folder), Sizes(self.files)
         self.needs = Needs(options.cpus, options.gpus)
-        self.cache = self.new_cache()
-
-    def new_cache(self) -> Cache:
-        return Cache(Kept(self.folder / "kept"), self.options.remote)
+        self.sources = Sources(self.origin.tree)
+        self.cache = Cache(Kept(folder / "kept"), options.remote, keep=not options.dry)
 
     def look(self) -> Look:
         """The plan of the cells, by the content of their rows and models where these are there."""
-        sources, cache, keep = Sources(self.origin.tree), self.cache, not self.options.dry
-        made = planned(self.cells, sources, self.files)
-        cache.adopt(made.stages, keep)
-        finished = cache.finished(made.stages)
-        early = differing_first(made.of_cell)
-        if early and early <= finished:
-            made, early = planned(self.cells, sources, self.files, cache.content), set()
-            cache.adopt(made.stages, keep)
-            finished = cache.finished(made.stages)
-        return Look(made, finished, early - finished)
+        made = planned(self.cells, self.sources, self.files, self.cache.content)
+        self.cache.adopt(made.stages)
+        return Look(made, self.cache.finished(made.stages))
 
     def carry_out(self, look: Look, wanted: Sequence[str], ray: Cluster, sign: Path) -> int:
         """Run these units, print the summary, and return the exit status."""
         begun = time.monotonic()
         state = State(done=look.plan.units.keys() - set(wanted))
         try:
-            if early := [name for name in wanted if tells_more(look.plan.units[name], look)]:
-                self.drive(look, early, ray, sign, state)
-                self.cache = self.new_cache()
+            if first := [name for name in wanted if comes_first(look.plan.units[name], look.plan)]:
+                self.drive(look, first, ray, sign, state)
+                self.cache.forget_unfinished()
                 look = self.look()
                 wanted = report.wanted_units(look, self.done_before)
-                done = look.plan.units.keys() - set(wanted)
-                state = State(done, ran=state.ran, beside=state.beside, stopped=state.stopped)
+                state.done = look.plan.units.keys() - set(wanted)
             self.drive(look, wanted, ray, sign, state)
         finally:
             seconds = time.monotonic() - begun
@@ -167,9 +158,9 @@ class Here:
                 progress.tell(state)
 
 
-def tells_more(unit: Unit, look: Look) -> bool:
-    """Whether the plan is another when it has run."""
-    return not unit.final and look.early.issuperset(unit.keys)
+def comes_first(unit: Unit, plan: Plan) -> bool:
+    """Whether the unit makes rows or a model, whose content the plan of the rest goes by."""
+    return not unit.final and not any(plan.stages[key].needs for key in unit.keys)
 
 
 def program(folder: Path) -> Path:
@@ -193,22 +184,15 @@ def planned(
     files: Sequence[str],
     content: Callable[[str, Sequence[Stage]], str | None] = unknown,
 ) -> Plan:
-    """The plan of these cells. content: see `stages`."""
+    """The plan of these cells. content: see `stages`.
+
+    Stages that need no other are a unit each. They run first: the content of rows and models tells which of
+    the other stages are the same.
+    """
     of_cell = {cell.name: stages(cell, sources, files, content) for cell in asked}
     if STUDY in files:  # what the study does not need of the experiment is not run
         of_cell = {name: needed(of) for name, of in of_cell.items()}
-    early = differing_first(of_cell)
-    return plan(of_cell, asked, lambda stage: stage.key in early or stage.name.partition("@")[0] in SPREAD)
-
-
-def differing_first(of_cell: Mapping[str, dict[str, Stage]]) -> set[str]:
-    """The stages that need no other, where cells differ in them: as for several sequences or models.
-
-    They run before the rest is planned: what comes after two of them is the same work where they have made
-    the same.
-    """
-    first = {key: stage.target for of in of_cell.values() for key, stage in of.items() if not stage.needs}
-    return set(first) if len(first) > len(set(first.values())) else set()
+    return plan(of_cell, asked, lambda stage: not stage.needs or stage.name.partition("@")[0] in SPREAD)
 
 
 def needed(stages: dict[str, Stage]) -> dict[str, Stage]:

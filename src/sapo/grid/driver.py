@@ -10,7 +10,6 @@ from pathlib import Path
 
 from sapo.artifacts.versions import versions
 from sapo.grid import clones, repository
-from sapo.grid.axes import Cell
 from sapo.grid.cluster import Cluster
 from sapo.grid.estimates import Durations
 from sapo.grid.plan import LEAST, Plan, Unit, priorities, ready
@@ -145,7 +144,7 @@ class Driver:
             overrides=unit.cell.overrides,
             params=unit.cell.text,
             file=own.file,
-            threads=max(own.cpus // processes(unit.cell), 1),
+            threads=max(own.cpus // max((processes(stages[key].cmd) for key in unit.keys), default=1), 1),
             gpus=own.gpus,
             sign=str(own.sign),
             versions=self.versions,
@@ -182,17 +181,17 @@ class Driver:
         log_of(own.folder, unit.name).with_suffix(".lock").unlink(missing_ok=True)
 
 
-def processes(cell: Cell) -> int:
-    """How many processes each stage of the cell that computes has, as `launch.command` says."""
-    found = PROCESSES.search(str(cell.settings.get("launch", {}).get("command", "")))
+def processes(command: str) -> int:
+    """How many processes a stage of this command has at a time."""
+    found = PROCESSES.search(command)
     return int(found[1]) if found else 1
 
 
 def left_out(plan: Plan, state: State) -> dict[str, str]:
     """The cells that did not run, each with the failed unit that it waits for (empty: stopped before)."""
-    found, ended = {}, state.done | set(state.failed)
+    found, begun = {}, state.done | set(state.failed) | set(state.running)
     for name in plan.cells:
-        if name in ended:
+        if name in begun:
             continue
         found[name] = next((other for other in above(plan, name) if other in state.failed), "")
     return found

@@ -64,17 +64,19 @@ class Sources:
         entries = (entry.partition("\t") for entry in listed.split("\0") if entry)
         self.blobs = {path: about.split()[2] for about, _, path in entries}
         self.known: dict[str, str] = {}
-        self.definitions: dict[str, Any] = {}
+        self.definitions: dict[str, tuple[Any, list[str]]] = {}
         self.resolved: dict[str, list[dict[str, Any]]] = {}
 
     def drafts(self, cell: Cell, file: str) -> list[dict[str, Any]]:
         """The stages that this dvc.yaml has for the cell; resolved once for cells that share them."""
         if file not in self.definitions:
-            self.definitions[file] = parse_yaml(read_text(file), file)
-        used = {name for name in USED.findall(read_text(file)) if has(cell.settings, name)}
+            text = read_text(file)
+            self.definitions[file] = parse_yaml(text, file), USED.findall(text)
+        definition, names = self.definitions[file]
+        used = {name for name in names if has(cell.settings, name)}
         key = sha256_json([file, {name: value_of(cell.settings, name) for name in used}])
         if key not in self.resolved:
-            self.resolved[key] = resolved(cell.text, file, self.definitions[file])
+            self.resolved[key] = resolved(cell.text, file, definition)
         return self.resolved[key]
 
     def id(self, path: str) -> str:

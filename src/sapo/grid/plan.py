@@ -48,14 +48,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Look:
-    """A plan and what it finds. finished: the keys of stages that need not run.
-
-    early: the keys of those that tell more, once they have run, of what cells have in common.
-    """
+    """A plan and what it finds. finished: the keys of stages that need not run."""
 
     plan: Plan
     finished: set[str]
-    early: set[str] = field(default_factory=set)
 
 
 def plan(

@@ -43,11 +43,9 @@ def dry(look: Look, before: set[str], durations: Durations, sizes: Sizes, slots:
         f"{len(keys) - len(run)} in the cache; "
         f"each cell alone would be {sum(len(of) for of in plan.of_cell.values())} in all"
     )
-    if look.early:
-        first = listed(dict.fromkeys(plan.stages[key].name for key in look.early))
-        lines.append(
-            f"or fewer: what sequences have in common, as the same first task, is known when {first} ran"
-        )
+    first = [plan.stages[key].name for key in run if not plan.stages[key].needs]
+    if len(set(first)) < len(first):
+        lines.append("or fewer: which first tasks several sequences have in common is known with their rows")
     unknown = sorted(
         {plan.stages[key].name.partition("@")[0] for key in run if durations.of(plan.stages[key]) is None}
     )
@@ -105,6 +103,7 @@ def summary(plan: Plan, state: State, before: set[str], folder: Path, seconds: f
         lines += [f"    {line}" for line in outcome.tail]
         if not outcome.unfit:
             lines.append(f"    the whole log: {log_of(folder, name)}")
+    lines += [f"{name} was under way" for name in state.running]
     for name, cause in left_out(plan, state).items():
         lines.append(f"{name} did not run" + (f": it waits for {cause}" if cause else ""))
     if state.stopped:

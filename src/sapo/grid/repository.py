@@ -2,7 +2,7 @@
 
 import os
 import subprocess
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,7 +96,7 @@ def differs(cell: Cell, origin: Origin) -> str:
 
 
 def check_sources(
-    name: str, origin: Origin, stages: Iterable[Stage], hash_of: Callable[[str], str | None]
+    name: str, origin: Origin, stages: Collection[Stage], hash_of: Callable[[str], str | None]
 ) -> None:
     """Refuse (DataError) a finished experiment that read other files than are there now, beside the code."""
     outside = {path for stage in stages for path, maker in stage.deps if not maker and not decides(path)}
@@ -105,7 +105,8 @@ def check_sources(
     ref = ref_of(origin.head, name)
     for file in sorted({stage.file for stage in stages}):
         locked: Any = parse_yaml(git("show", f"{ref}:{lock_of(Path(), file)}"), f"{name}: dvc.lock")
-        for dep in (dep for entry in locked["stages"].values() for dep in entry.get("deps", [])):
+        entries = [locked["stages"].get(stage.name, {}) for stage in stages if stage.file == file]
+        for dep in (dep for entry in entries for dep in entry.get("deps", [])):
             path = os.path.normpath(dep["path"])
             if path in outside and dep.get("md5") != hash_of(path):
                 raise DataError(

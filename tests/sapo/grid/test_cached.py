@@ -9,7 +9,7 @@ import pytest
 from grids import small_cell, small_pipeline
 from laboratory import run
 from sapo.grid.cached import Cache
-from sapo.grid.command import differing_first, planned
+from sapo.grid.command import comes_first, planned
 from sapo.grid.kept import Kept
 from sapo.grid.pipeline import EXPERIMENT, Sources, Stage, stages
 from sapo.runtime.errors import DataError
@@ -65,9 +65,9 @@ def test_what_no_cache_holds_is_taken_from_the_workspace_where_it_is_the_same(la
 
 
 def test_a_look_takes_nothing_over(lab: Path) -> None:
-    looked = cache()
+    looked = Cache(Kept(Path(".grid/kept")), keep=False)
     of = stages(small_cell(), Sources("HEAD"))
-    looked.adopt(of, keep=False)
+    looked.adopt(of)
     assert names(looked.finished(of), of) == ALL
     assert not (lab / ".grid").exists()
 
@@ -107,24 +107,22 @@ def test_what_a_remote_has_is_found_without_a_cache(lab: Path) -> None:
 def test_rows_that_are_the_same_make_the_same_work_of_what_comes_after(lab: Path) -> None:
     """As two sequences that begin with the same task: another stage has made its rows for each."""
     cells, files = [small_cell("one"), small_cell("other", more=1)], [EXPERIMENT]
-    made = planned(cells, Sources("HEAD"), files)
-    assert {made.stages[key].name for key in differing_first(made.of_cell)} == {"rows"}
-    assert len(differing_first(made.of_cell)) == len(cells)
-    assert {unit.keys for unit in made.units.values() if not unit.final} == {
-        (key,) for key in differing_first(made.of_cell)
-    }
-
     known = cache()
-    known.adopt(made.stages)
-    known.kept.put(made_with(lab, more=1), made.of_cell["other"].values())
     made = planned(cells, Sources("HEAD"), files, known.content)
-    shared = {name: unit for name, unit in made.units.items() if name.startswith("shared-part@a")}
-    (unit,) = shared.values()
-    assert [made.stages[key].name for key in unit.keys] == ["part@a"]
-    known = cache()
-    finished = known.finished(made.stages)
-    assert names(finished & set(made.of_cell["one"]), made.stages) == ALL
-    assert names(finished & set(made.of_cell["other"]), made.stages) == {"rows", "part@a"}
+    first = {name for name, unit in made.units.items() if comes_first(unit, made)}
+    assert first == {"shared-rows", "shared-rows-2"}
+    assert not set(made.of_cell["one"]) & set(made.of_cell["other"])  # the other's rows are not known yet
+
+    known.kept.put(made_with(lab, more=1), made.of_cell["other"].values())
+    known.forget_unfinished()
+    again = planned(cells, Sources("HEAD"), files, known.content)
+    (same,) = set(again.of_cell["one"]) & set(again.of_cell["other"])
+    assert again.stages[same].name == "part@a"
+    assert [unit.keys for name, unit in again.units.items() if name.startswith("shared-part")] == [(same,)]
+    assert set(again.of_cell["one"]) == set(made.of_cell["one"])  # whatever else is asked for
+    finished = known.finished(again.stages)
+    assert names(finished & set(again.of_cell["one"]), again.stages) == ALL
+    assert names(finished & set(again.of_cell["other"]), again.stages) == {"rows", "part@a"}
 
 
 def made_with(lab: Path, **settings: int) -> Path:

@@ -16,7 +16,6 @@ from filelock import FileLock
 from grids import small_cell, small_pipeline, wait_for
 from laboratory import REPOSITORY, run
 from sapo.artifacts.versions import versions
-from sapo.grid.axes import Cell
 from sapo.grid.cluster import check_node, start_process
 from sapo.grid.command import program
 from sapo.grid.driver import processes
@@ -65,7 +64,7 @@ def test_threads_are_bounded_and_stages_import_the_clone(
     ],
 )
 def test_the_processes_of_a_cell_share_its_cores(command: str, count: int) -> None:
-    assert processes(Cell("one", (), {"launch": {"command": command}}, "")) == count
+    assert processes(command) == count
 
 
 def test_stages_are_timed_and_the_log_is_kept(tmp_path: Path) -> None:
