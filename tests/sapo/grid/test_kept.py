@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sapo.grid.kept import Kept, link, lock_entry, lock_of, read_lock, write_lock
+from sapo.grid.kept import Kept, forget_missing, link, lock_entry, lock_of, read_lock, write_lock
 from sapo.grid.pipeline import Stage
 
 ENTRY = {"cmd": "make", "outs": [{"path": "data/rows", "hash": "md5", "md5": "1.dir"}]}
@@ -41,6 +41,22 @@ def test_kept_outputs_are_placed_with_their_entry_beside_others(made: Path, tmp_
     assert (other / "list.txt").read_text() == "l"
     assert lock_entry(other, stage()) == ENTRY
     assert read_lock(other / "dvc.lock")["stages"]["train"] == {"cmd": "train"}
+
+
+def test_what_a_unit_does_not_run_itself_stays_in_its_lock_file(tmp_path: Path) -> None:
+    """As the report of an experiment, in a cell of the study."""
+    entries = {
+        name: {"cmd": name, "outs": [{"path": name, "md5": f"{name}{name}"}]}
+        for name in ("train", "prepare", "report")
+    }
+    write_lock(tmp_path / "dvc.lock", {"schema": "2.0", "stages": entries})
+    there = tmp_path / "cache/files/md5/tr/aintrain"
+    there.parent.mkdir(parents=True)
+    there.touch()
+    forget_missing(tmp_path, "dvc.yaml", {"train", "prepare"}, tmp_path / "cache")
+    assert set(read_lock(tmp_path / "dvc.lock")["stages"]) == {"train", "report"}
+    forget_missing(tmp_path, "dvc.yaml", {"train", "prepare"}, None)
+    assert set(read_lock(tmp_path / "dvc.lock")["stages"]) == {"report"}
 
 
 def test_what_others_may_write_is_copied(made: Path, tmp_path: Path) -> None:
