@@ -135,6 +135,7 @@ class Cluster:
             )
 
     def ask(self, content: str) -> None:
+        """Start a process on each node that fits, and check its answer; see `probe`."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         asked = []
